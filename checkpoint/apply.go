@@ -1,0 +1,228 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"tairlift/internal/repl"
+)
+
+// Apply is the store of one target's apply.
+type Apply struct{ store }
+
+// Phase is how far apply is within an epoch.
+type Phase string
+
+// The phases of an epoch on the target.
+const (
+	PhaseNone   Phase = ""       // nothing of the epoch was sent
+	PhaseRDB    Phase = "rdb"    // the snapshot is being restored
+	PhaseStream Phase = "stream" // the command stream is being applied
+)
+
+// ApplyRecord is what apply knows of a group on its own side. The target's
+// mark outranks it.
+type ApplyRecord struct {
+	Epoch repl.Epoch `json:"epoch"`
+	Phase Phase      `json:"phase"`
+	// RDBOffset is the entry boundary below which every write was answered.
+	RDBOffset int64 `json:"rdb_offset"`
+	RDBKeys   int64 `json:"rdb_keys"` // entries below RDBOffset
+	// Offset is the stream position up to which every reply was read.
+	Offset    repl.Offset `json:"offset"`
+	Claimed   bool        `json:"claimed"` // a mark of ours was written to the target
+	Owner     string      `json:"owner"`   // token of the last session
+	Commands  int64       `json:"commands"`
+	UpdatedMS int64       `json:"updated_ms"` // Unix milliseconds
+}
+
+// Reject is a command that the target refused for good.
+type Reject struct {
+	Group   repl.GroupID `json:"group"`
+	Epoch   repl.Epoch   `json:"epoch"`
+	Offset  repl.Offset  `json:"offset"` // end of the command in the stream; of the entry in the RDB phase
+	Phase   Phase        `json:"phase"`
+	DB      int          `json:"db"`
+	Keys    [][]byte     `json:"keys"`
+	Command []byte       `json:"command"` // as sent, cut at 4 KiB
+	Error   string       `json:"error"`
+	Applied bool         `json:"applied"` // the rest of its batch was executed
+}
+
+// Doubt is a key whose value on the target may differ from the source's.
+type Doubt struct {
+	Group  repl.GroupID `json:"group"`
+	DB     int          `json:"db"`
+	Key    []byte       `json:"key"`
+	Why    string       `json:"why"` // reject | unread | nondeterministic
+	Offset repl.Offset  `json:"offset"`
+}
+
+var (
+	bucketScripts = []byte("scripts")
+	bucketRejects = []byte("rejects")
+	bucketDoubts  = []byte("doubtful")
+	keyTarget     = []byte("target")
+)
+
+// OpenApply opens or creates the store at path. It returns ErrInUse when
+// another process holds it for longer than a second.
+func OpenApply(path string) (*Apply, error) {
+	s, err := open(path, "apply", bucketScripts, bucketRejects, bucketDoubts)
+	if err != nil {
+		return nil, err
+	}
+	return &Apply{store: s}, nil
+}
+
+// Group returns the record of g; ok is false when there is none.
+func (a *Apply) Group(g repl.GroupID) (rec ApplyRecord, ok bool, err error) {
+	ok, err = a.get(bucketGroups, groupKey(g), &rec)
+	return rec, ok, err
+}
+
+// PutGroup replaces the record of g and returns once it is on disk.
+func (a *Apply) PutGroup(g repl.GroupID, rec ApplyRecord) error {
+	return a.put(bucketGroups, groupKey(g), rec)
+}
+
+// Target is the address this store was last used with.
+func (a *Apply) Target() (addr string, err error) {
+	_, err = a.get(bucketMeta, keyTarget, &addr)
+	return addr, err
+}
+
+// PutTarget records the target's address.
+func (a *Apply) PutTarget(addr string) error { return a.put(bucketMeta, keyTarget, addr) }
+
+// PutScript keeps the body of a script under its SHA1 (40 hex digits). It must
+// return before a position behind the script is committed: a later EVALSHA has
+// no other source of the body.
+func (a *Apply) PutScript(sha string, body []byte) error {
+	err := a.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucketScripts).Put([]byte(sha), body) })
+	if err != nil {
+		return fmt.Errorf("write scripts of %s: %w", a.db.Path(), err)
+	}
+	return nil
+}
+
+// Scripts returns every body kept, by SHA1.
+func (a *Apply) Scripts() (map[string][]byte, error) {
+	out := map[string][]byte{}
+	err := a.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketScripts).ForEach(func(k, v []byte) error {
+			out[string(k)] = append([]byte(nil), v...)
+			return nil
+		})
+	})
+	return out, err
+}
+
+// AddRejects appends rejects, and with them the doubt about their keys.
+func (a *Apply) AddRejects(rejects []Reject, doubts []Doubt) error {
+	err := a.db.Batch(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketRejects)
+		for _, r := range rejects {
+			raw, err := json.Marshal(r)
+			if err != nil {
+				return err
+			}
+			n, err := b.NextSequence()
+			if err != nil {
+				return err
+			}
+			if err := b.Put(binary.BigEndian.AppendUint64(nil, n), raw); err != nil {
+				return err
+			}
+		}
+		return putDoubts(tx, doubts)
+	})
+	if err != nil {
+		return fmt.Errorf("write rejects of %s: %w", a.db.Path(), err)
+	}
+	return nil
+}
+
+// AddDoubts records keys as doubtful; a key already there keeps its first
+// reason.
+func (a *Apply) AddDoubts(doubts []Doubt) error {
+	err := a.db.Batch(func(tx *bbolt.Tx) error { return putDoubts(tx, doubts) })
+	if err != nil {
+		return fmt.Errorf("write doubtful keys of %s: %w", a.db.Path(), err)
+	}
+	return nil
+}
+
+func putDoubts(tx *bbolt.Tx, doubts []Doubt) error {
+	b := tx.Bucket(bucketDoubts)
+	for _, d := range doubts {
+		k := doubtKey(d)
+		if b.Get(k) != nil {
+			continue
+		}
+		raw, err := json.Marshal(d)
+		if err != nil {
+			return err
+		}
+		if err := b.Put(k, raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxDoubtKey keeps a doubtful key's name within bbolt's limit for keys
+// (32,768 bytes); two longer names that agree so far share one entry.
+const maxDoubtKey = 32000
+
+func doubtKey(d Doubt) []byte {
+	k := groupKey(d.Group)
+	k = binary.BigEndian.AppendUint32(k, uint32(d.DB))
+	return append(k, d.Key[:min(len(d.Key), maxDoubtKey)]...)
+}
+
+// Rejects calls fn for every reject of g, oldest first.
+func (a *Apply) Rejects(g repl.GroupID, fn func(Reject) error) error {
+	return forEach(a.store, bucketRejects, func(_ []byte, r Reject) error {
+		if r.Group != g {
+			return nil
+		}
+		return fn(r)
+	})
+}
+
+// Doubts calls fn for every doubtful key of g, by db and name.
+func (a *Apply) Doubts(g repl.GroupID, fn func(Doubt) error) error {
+	return forEach(a.store, bucketDoubts, func(_ []byte, d Doubt) error {
+		if d.Group != g {
+			return nil
+		}
+		return fn(d)
+	})
+}
+
+// ClearDoubts forgets every doubtful key: verify found them all equal.
+func (a *Apply) ClearDoubts() error {
+	return a.db.Update(func(tx *bbolt.Tx) error {
+		if err := tx.DeleteBucket(bucketDoubts); err != nil {
+			return err
+		}
+		_, err := tx.CreateBucket(bucketDoubts)
+		return err
+	})
+}
+
+func forEach[T any](s store, bucket []byte, fn func(k []byte, v T) error) error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucket).ForEach(func(k, raw []byte) error {
+			var v T
+			if err := json.Unmarshal(raw, &v); err != nil {
+				return fmt.Errorf("read %s of %s: %w", bucket, s.db.Path(), err)
+			}
+			return fn(k, v)
+		})
+	})
+}

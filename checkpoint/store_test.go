@@ -1,0 +1,127 @@
+package checkpoint
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tairlift/internal/repl"
+)
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestCaptureRecordsSurviveReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "capture", "capture.db")
+	c := must[*Capture](t)(OpenCapture(path))
+	if _, ok, err := c.Group(1); ok || err != nil {
+		t.Fatalf("group of an empty store: got %v, %v, want none", ok, err)
+	}
+	want := CaptureRecord{
+		Addr: "127.0.0.1:6379", Epoch: 2, ReplID: repl.ReplID(strings.Repeat("ab", 20)), Offset: 1 << 40,
+		Seq: 7, Bytes: 4096, RDBBytes: 100, RDBDone: true,
+		Segments: []SegmentRecord{{Epoch: 2, Seq: 6, Bytes: 10, End: 5}},
+	}
+	var wg sync.WaitGroup
+	for g := repl.GroupID(1); g <= 40; g++ {
+		wg.Go(func() {
+			if err := c.PutGroup(g, want); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = must[*Capture](t)(OpenCapture(path))
+	defer c.Close()
+	for g := repl.GroupID(1); g <= 40; g++ {
+		got, ok, err := c.Group(g)
+		if diff := cmp.Diff(want, got); !ok || err != nil || diff != "" {
+			t.Errorf("group %s: got %v, %v, (-want +got)\n%s", g, ok, err, diff)
+		}
+	}
+}
+
+func TestASecondOwnerIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apply.db")
+	a := must[*Apply](t)(OpenApply(path))
+	defer a.Close()
+	if _, err := OpenApply(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("second open: got %v, want %v", err, ErrInUse)
+	}
+}
+
+func TestAStoreOfAnotherKindIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	if err := must[*Apply](t)(OpenApply(path)).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenCapture(path); err == nil || !strings.Contains(err.Error(), `"apply 1"`) {
+		t.Errorf("open as capture: got %v, want an error naming what it is", err)
+	}
+}
+
+func TestRejectsAndDoubtsAreKeptPerGroup(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apply.db")
+	a := must[*Apply](t)(OpenApply(path))
+	long := []byte(strings.Repeat("k", 40000))
+	r := Reject{Group: 1, Epoch: 1, Offset: 10, DB: 3, Keys: [][]byte{[]byte("k\x00")}, Command: []byte("x"), Error: "WRONGTYPE", Applied: true}
+	doubts := []Doubt{
+		{Group: 1, DB: 3, Key: []byte("k\x00"), Why: "reject", Offset: 10},
+		{Group: 1, DB: 3, Key: long, Why: "unread", Offset: 11},
+		{Group: 2, DB: 0, Key: nil, Why: "unread", Offset: 12},
+	}
+	if err := a.AddRejects([]Reject{r}, doubts); err != nil {
+		t.Fatal(err)
+	}
+	// A key that is doubtful already keeps its first reason.
+	if err := a.AddDoubts([]Doubt{{Group: 1, DB: 3, Key: []byte("k\x00"), Why: "unread", Offset: 99}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.PutScript(strings.Repeat("a", 40), []byte("return 1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a = must[*Apply](t)(OpenApply(path))
+	defer a.Close()
+	var rejects []Reject
+	if err := a.Rejects(1, func(r Reject) error { rejects = append(rejects, r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Reject{r}, rejects); diff != "" {
+		t.Errorf("rejects (-want +got)\n%s", diff)
+	}
+	count := func(g repl.GroupID) (n int, whys []string) {
+		if err := a.Doubts(g, func(d Doubt) error { n++; whys = append(whys, d.Why); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n, whys
+	}
+	if n, whys := count(1); n != 2 || whys[0] != "reject" {
+		t.Errorf("doubts of group 1: got %d %v, want 2, the first by reject", n, whys)
+	}
+	if got := must[map[string][]byte](t)(a.Scripts()); string(got[strings.Repeat("a", 40)]) != "return 1" {
+		t.Errorf("scripts: got %v", got)
+	}
+	if err := a.ClearDoubts(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := count(2); n != 0 {
+		t.Errorf("doubts after clearing: got %d, want 0", n)
+	}
+}
