@@ -1,0 +1,54 @@
+package resp
+
+import "fmt"
+
+// ExecReply is what EXEC answered, without the replies that are not errors.
+type ExecReply struct {
+	Null   bool        // a watched key had changed: nothing was executed
+	Err    ServerError // EXEC itself was refused (EXECABORT, NOAUTH, ...): nothing was executed
+	N      int         // replies in the array
+	Errors []ExecError // commands that failed, in order; the others took effect
+}
+
+// ExecError is the error of one command of a transaction, counted from 0.
+type ExecError struct {
+	Index int
+	Err   ServerError
+}
+
+// Done tells whether the transaction was executed.
+func (e ExecReply) Done() bool { return !e.Null && e.Err == "" }
+
+// ReadExec reads the reply of EXEC. It allocates for errors only. The error is
+// of the connection: what EXEC itself answered is in the ExecReply.
+func (r *Reader) ReadExec() (ExecReply, error) {
+	if err := r.begin(); err != nil {
+		return ExecReply{}, err
+	}
+	h, err := r.head()
+	if err != nil {
+		return ExecReply{}, r.fail(err)
+	}
+	switch {
+	case h.null:
+		return ExecReply{Null: true}, nil
+	case h.typ == '-':
+		return ExecReply{Err: ServerError(h.line)}, nil
+	case h.typ != '*':
+		return ExecReply{}, r.fail(fmt.Errorf("%w: expected EXEC's array, got type %q", ErrProtocol, h.typ))
+	}
+	rep := ExecReply{N: int(h.n)}
+	for i := range rep.N {
+		e, err := r.head()
+		if err == nil && e.typ == '-' {
+			rep.Errors = append(rep.Errors, ExecError{Index: i, Err: ServerError(e.line)})
+		}
+		if err == nil {
+			err = r.skipBody(e, 1)
+		}
+		if err != nil {
+			return ExecReply{}, r.fail(err)
+		}
+	}
+	return rep, nil
+}
