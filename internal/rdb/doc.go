@@ -1,0 +1,52 @@
+// Package rdb reads Redis's RDB format without decoding more of it than is
+// asked for: files entry by entry as DUMP payloads, and values element by
+// element.
+//
+// Decoder reads a file (a full sync, or a dump.rdb). Entry is one key with its
+// value as RESTORE takes it: the encoded bytes are copied as they are in the
+// file, only their end is looked for. Boundary is a place between two entries
+// from which reading can be resumed. Elements decodes a value of any type and
+// encoding, so that two values can be compared whatever servers packed them.
+// FormatError says where something was not understood. Kind is what a value is
+// to a client (list), a type is how a file has it (list quicklist2).
+//
+// The life of a Decoder:
+//
+//	d := rdb.NewDecoder(r, rdb.Options{})
+//	for {
+//		e, err := d.Next()
+//		if err == io.EOF { // end mark and checksum were good
+//			break
+//		}
+//		if err != nil {
+//			return err // *FormatError, or the reader's own
+//		}
+//		if e.IsString {
+//			set(e.DB, e.Key, e.String, e.ExpireMS)
+//		} else {
+//			restore(e.DB, e.Key, e.Payload, e.ExpireMS)
+//		}
+//		done = e.End // acknowledged up to here: Resume(r, done, o) goes on
+//	}
+//
+// A payload got elsewhere, from DUMP, is taken apart by ParseDump:
+//
+//	typ, body, _, err := rdb.ParseDump(payload)
+//	kind, n, err := rdb.Elements(typ, body, func(e rdb.Element) error {
+//		sum.add(e.A, e.B) // valid during the call only
+//		return nil
+//	})
+//
+// The formats are those of rdb.c, cluster.c (DUMP), ziplist.c, listpack.c,
+// intset.c, zipmap.c and t_stream.c of Redis up to 7.2.
+//
+// Caveats:
+//   - What is not known stops reading, with type and offset: hashes with field
+//     TTLs (7.4), module values and functions of release candidates.
+//   - The checksum of a file is known at its end. Entries handed out before may
+//     come from damaged bytes; a reader that has checksums of its own (a spool)
+//     rules that out. After Resume the file's checksum is not verified.
+//   - An Entry lives until Next: it lies in the Decoder's window, and only
+//     bytes that arrived make that grow. One value is held whole (Options.MaxBytes).
+//   - Elements does not look for members that occur twice.
+package rdb

@@ -1,0 +1,542 @@
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"tairlift/internal/resp"
+)
+
+// Hook decides what becomes of a command. conn counts the proxy's connections
+// and n the commands of one connection, both from 1; args are valid during the
+// call only. It is called in order for one connection, but by several at once.
+type Hook func(conn, n int, args [][]byte) Action
+
+// Action is what a Hook answers; the zero Action is Pass.
+type Action struct {
+	do    action
+	reply []byte
+	send  []byte
+}
+
+type action uint8
+
+const (
+	pass action = iota
+	answer
+	substitute
+	dropReply
+	cut
+	hang
+	hangReplies
+)
+
+// Pass forwards the command and its reply.
+func Pass() Action { return Action{} }
+
+// ReplyError answers the command by "-text" and does not forward it: the server
+// never hears of it. Inside MULTI that is no error to the server, whose EXEC
+// would then run the other commands; use Reject there.
+func ReplyError(text string) Action { return Action{do: answer, reply: []byte("-" + text + "\r\n")} }
+
+// Reject answers the command by "-text" and sends the server, in its place, a
+// command that it does not know. Inside MULTI the server so marks the
+// transaction as failed, and answers the EXEC by its own -EXECABORT: what a
+// command refused at queue time (OOM, READONLY, ...) does, server state included.
+func Reject(text string) Action {
+	return Action{do: substitute, reply: []byte("-" + text + "\r\n"), send: resp.AppendCommandStrings(nil, "tairlift-test-reject")}
+}
+
+// AbortExec stands for an EXEC: the server gets DISCARD, which drops the
+// transaction and its watches, and the client "-text".
+func AbortExec(text string) Action {
+	return Action{do: substitute, reply: []byte("-" + text + "\r\n"), send: resp.AppendCommandStrings(nil, "DISCARD")}
+}
+
+// DropReply forwards the command, waits for its reply, so that the server has
+// executed it, and closes both connections without it. Earlier replies are
+// delivered.
+func DropReply() Action { return Action{do: dropReply} }
+
+// Close closes both connections in place of forwarding the command. Earlier
+// commands are executed, their replies may be lost.
+func Close() Action { return Action{do: cut} }
+
+// Hang holds this command and all later ones of the connection. To the client
+// they are sent: nothing refuses them and nothing answers. Replies to earlier
+// commands are delivered. The server connection stays open even when the client
+// has gone, and Release lets the server execute what was held.
+func Hang() Action { return Action{do: hang} }
+
+// HangReplies forwards this command and the later ones, and holds their replies
+// until Release.
+func HangReplies() Action { return Action{do: hangReplies} }
+
+// Proxy is a man in the middle between clients and a real server, which
+// understands RESP2 in both directions. From PSYNC on a connection is passed
+// through as bytes. SUBSCRIBE and MONITOR are not supported.
+type Proxy struct {
+	Addr string // where clients connect
+
+	server string
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	hook   Hook
+	ln     net.Listener
+	conns  map[*proxyConn]bool
+	count  int
+	closed bool
+}
+
+// NewProxy starts a proxy before the server at addr; it ends with the test. A
+// nil hook passes everything.
+func NewProxy(t testing.TB, addr string, hook Hook) *Proxy {
+	t.Helper()
+	p := &Proxy{server: addr, hook: hook, conns: map[*proxyConn]bool{}}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Addr = ln.Addr().String()
+	p.serve(ln)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// SetHook replaces the hook, for commands that come from now on.
+func (p *Proxy) SetHook(h Hook) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hook = h
+}
+
+// Conns is the number of connections that clients have made so far.
+func (p *Proxy) Conns() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
+}
+
+// Hung is the number of connections that hang now, by Hang or HangReplies.
+func (p *Proxy) Hung() int {
+	n := 0
+	for _, c := range p.list() {
+		if c.isHung() {
+			n++
+		}
+	}
+	return n
+}
+
+// Release lets go of all that hangs and returns when the server has answered
+// every command held, or has closed the connection. It returns the number of
+// commands that had been held and were written to the server. Clients still
+// connected get the replies.
+func (p *Proxy) Release() (sent int) {
+	for _, c := range p.list() {
+		sent += c.release()
+	}
+	return sent
+}
+
+// CloseAll closes every connection, what hangs included: it is never executed.
+func (p *Proxy) CloseAll() {
+	for _, c := range p.list() {
+		c.abort()
+	}
+}
+
+// Down closes every connection and refuses new ones until Up.
+func (p *Proxy) Down() {
+	p.mu.Lock()
+	ln := p.ln
+	p.ln = nil
+	p.mu.Unlock()
+	if ln != nil {
+		ln.Close()
+	}
+	p.CloseAll()
+}
+
+// Up accepts connections again, at the same address.
+func (p *Proxy) Up(t testing.TB) {
+	t.Helper()
+	var ln net.Listener
+	err := poll(func() (bool, error) {
+		var err error
+		ln, err = net.Listen("tcp", p.Addr)
+		return err == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("listen at %s again: %v", p.Addr, err)
+	}
+	p.serve(ln)
+}
+
+// Close ends the proxy and waits for its goroutines. It may be called twice.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.Down()
+	p.wg.Wait()
+}
+
+func (p *Proxy) list() []*proxyConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]*proxyConn, 0, len(p.conns))
+	for c := range p.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+func (p *Proxy) serve(ln net.Listener) {
+	p.mu.Lock()
+	p.ln = ln
+	p.mu.Unlock()
+	p.wg.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			p.wg.Go(func() { p.join(ln, client) })
+		}
+	})
+}
+
+// join connects a client to the server and starts the goroutines of the pair.
+func (p *Proxy) join(ln net.Listener, client net.Conn) {
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		client.Close()
+		return
+	}
+	c := &proxyConn{p: p, client: client.(*net.TCPConn), server: server.(*net.TCPConn)}
+	c.cond.L = &c.mu
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.ln != ln { // Down came between
+		client.Close()
+		server.Close()
+		return
+	}
+	p.count++
+	c.id = p.count
+	p.conns[c] = true
+	p.wg.Go(c.commands)
+	p.wg.Go(c.replies)
+	p.wg.Go(c.deliver)
+}
+
+func (p *Proxy) decide(conn, n int, args [][]byte) Action {
+	p.mu.Lock()
+	h := p.hook
+	p.mu.Unlock()
+	if h == nil {
+		return Pass()
+	}
+	return h(conn, n, args)
+}
+
+// due is a reply that the client waits for.
+type due struct {
+	do    action // pass, answer, substitute, dropReply, hangReplies
+	reply []byte // of answer and substitute
+}
+
+// proxyConn is one client and its own connection to the server. Three
+// goroutines serve it: commands (client to server), replies (server to out) and
+// deliver (out to client). Like a server's, out is unbounded, so that a client
+// may send a whole pipeline before it reads.
+type proxyConn struct {
+	p              *Proxy
+	id             int
+	client, server *net.TCPConn
+
+	wmu sync.Mutex // writes to server; taken before mu
+
+	mu    sync.Mutex // guards what follows
+	cond  sync.Cond  // any of it changed
+	queue []due
+	out   []byte // to be delivered
+	raw   bool   // after PSYNC: bytes, no replies
+
+	hung  bool   // commands are held
+	held  []byte // them
+	heldN int
+	mute  bool   // replies are held
+	kept  []byte // them
+
+	clientGone bool // nothing more comes from it
+	serverGone bool // nothing more comes from it
+	aborted    bool
+}
+
+func (c *proxyConn) commands() {
+	parser := resp.NewParser(0)
+	buf := make([]byte, 64<<10)
+	n := 0
+	for {
+		k, err := c.client.Read(buf)
+		parser.Feed(buf[:k])
+		for {
+			cmd, ok, perr := parser.Next()
+			if perr != nil {
+				c.abort()
+			}
+			if !ok {
+				break
+			}
+			n++
+			c.command(n, cmd)
+		}
+		if err != nil {
+			break
+		}
+	}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clientGone = true
+	if !c.hung {
+		c.server.CloseWrite()
+	}
+	c.cond.Broadcast()
+}
+
+func (c *proxyConn) command(n int, cmd resp.Command) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.mu.Lock()
+	if c.hung {
+		c.hold(cmd)
+		c.mu.Unlock()
+		return
+	}
+	raw := c.raw
+	c.mu.Unlock()
+	if raw { // REPLCONF ACK has no reply
+		c.server.Write(cmd.Raw)
+		return
+	}
+	act := c.p.decide(c.id, n, cmd.Args)
+	send := cmd.Raw
+	c.mu.Lock()
+	switch act.do {
+	case cut:
+		c.mu.Unlock()
+		c.abort()
+		return
+	case hang:
+		c.hung = true
+		c.hold(cmd)
+		c.cond.Broadcast()
+		c.mu.Unlock()
+		return
+	case answer:
+		send = nil
+	case substitute:
+		send = act.send
+	case pass:
+		if strings.EqualFold(string(cmd.Args[0]), "PSYNC") {
+			c.raw = true
+		}
+	}
+	if !c.raw {
+		c.queue = append(c.queue, due{do: act.do, reply: act.reply})
+	}
+	c.answerHead()
+	c.mu.Unlock()
+	if send != nil {
+		c.server.Write(send)
+	}
+}
+
+// hold keeps a command for release; mu is held.
+func (c *proxyConn) hold(cmd resp.Command) {
+	c.held = append(c.held, cmd.Raw...)
+	c.heldN++
+}
+
+// replies reads the server at all times, so that its end is seen at once.
+func (c *proxyConn) replies() {
+	br := bufio.NewReaderSize(c.server, 64<<10)
+	var reply []byte
+	for {
+		_, err := br.Peek(1)
+		c.mu.Lock()
+		raw := c.raw && len(c.queue) == 0
+		c.mu.Unlock()
+		switch {
+		case err != nil:
+		case raw:
+			reply = append(reply[:0], make([]byte, br.Buffered())...)
+			_, err = io.ReadFull(br, reply)
+		default:
+			reply, err = readRaw(br, reply[:0])
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.serverGone = true
+			c.cond.Broadcast()
+			c.mu.Unlock()
+			return
+		}
+		if raw || len(c.queue) == 0 {
+			for raw && len(c.out) > 1<<20 && !c.aborted { // a slow client slows its master
+				c.cond.Wait()
+			}
+			c.put(reply)
+			c.mu.Unlock()
+			continue
+		}
+		d := c.queue[0]
+		c.queue = c.queue[1:]
+		switch d.do {
+		case substitute:
+			reply = append(reply[:0], d.reply...)
+		case dropReply:
+			c.serverGone = true
+			c.server.Close()
+			c.cond.Broadcast()
+			c.mu.Unlock()
+			return
+		case hangReplies:
+			c.mute = true
+		}
+		c.put(reply)
+		c.answerHead()
+		c.mu.Unlock()
+	}
+}
+
+// answerHead delivers the replies at the queue's head that are not the
+// server's; mu is held.
+func (c *proxyConn) answerHead() {
+	for len(c.queue) > 0 && c.queue[0].do == answer {
+		c.put(c.queue[0].reply)
+		c.queue = c.queue[1:]
+	}
+}
+
+// put hands bytes to deliver; mu is held.
+func (c *proxyConn) put(b []byte) {
+	if c.mute {
+		c.kept = append(c.kept, b...)
+	} else {
+		c.out = append(c.out, b...)
+	}
+	c.cond.Broadcast()
+}
+
+// deliver writes to the client until the server's side is at its end, and then
+// closes both.
+func (c *proxyConn) deliver() {
+	var spare []byte
+	for {
+		c.mu.Lock()
+		for len(c.out) == 0 && !c.serverGone && !c.aborted {
+			c.cond.Wait()
+		}
+		b := c.out
+		done := len(b) == 0
+		c.out = spare[:0]
+		c.cond.Broadcast()
+		c.mu.Unlock()
+		if done {
+			break
+		}
+		c.client.Write(b) // a client that has gone does not stop the server
+		spare = b
+	}
+	c.client.Close()
+	c.server.Close()
+	c.p.mu.Lock()
+	delete(c.p.conns, c)
+	c.p.mu.Unlock()
+}
+
+func (c *proxyConn) isHung() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hung || c.mute
+}
+
+func (c *proxyConn) release() (sent int) {
+	c.wmu.Lock()
+	c.mu.Lock()
+	held, n := c.held, c.heldN
+	for range n {
+		c.queue = append(c.queue, due{})
+	}
+	c.held, c.heldN, c.hung = nil, 0, false
+	c.mute = false
+	c.put(c.kept)
+	c.kept = nil
+	gone, alive := c.clientGone, !c.serverGone && !c.aborted
+	c.mu.Unlock()
+	if alive && n > 0 {
+		if _, err := c.server.Write(held); err == nil {
+			sent = n
+		}
+	}
+	if gone {
+		c.server.CloseWrite()
+	}
+	c.wmu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n > 0 && len(c.queue) > 0 && !c.serverGone && !c.aborted {
+		c.cond.Wait()
+	}
+	return sent
+}
+
+func (c *proxyConn) abort() {
+	c.client.Close()
+	c.server.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.aborted = true
+	c.out, c.kept = nil, nil
+	c.cond.Broadcast()
+}
+
+// readRaw appends the bytes of one reply to dst.
+func readRaw(br *bufio.Reader, dst []byte) ([]byte, error) {
+	line, err := br.ReadBytes('\n')
+	if err != nil {
+		return dst, err
+	}
+	dst = append(dst, line...)
+	var n int
+	switch line[0] {
+	case '$':
+		if _, err := fmt.Sscanf(string(line), "$%d\r\n", &n); err != nil {
+			return dst, err
+		}
+		if n >= 0 {
+			at := len(dst)
+			dst = append(dst, make([]byte, n+2)...)
+			_, err = io.ReadFull(br, dst[at:])
+		}
+	case '*':
+		if _, err := fmt.Sscanf(string(line), "*%d\r\n", &n); err != nil {
+			return dst, err
+		}
+		for i := 0; i < n && err == nil; i++ {
+			dst, err = readRaw(br, dst)
+		}
+	}
+	return dst, err
+}
