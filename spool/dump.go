@@ -1,0 +1,162 @@
+package spool
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tairlift/internal/fsx"
+	"tairlift/internal/repl"
+)
+
+// DumpOptions choose what Dump shows. A zero field means all.
+type DumpOptions struct {
+	Group repl.GroupID
+	Epoch repl.Epoch
+	Seq   Seq
+	Data  bool // payloads too, in hex
+}
+
+// Dump writes one line for every segment and every frame of it, durable or
+// not, to w. A segment that is damaged is shown up to there; the first such
+// error is returned at the end. ErrNoSpool is returned when nothing matches.
+func Dump(w io.Writer, dir string, o DumpOptions) error { return dump(fsx.OS, w, dir, o) }
+
+func dump(fsys fsx.FS, out io.Writer, dir string, o DumpOptions) error {
+	w := bufio.NewWriter(out)
+	groups, err := listGroups(fsys, dir)
+	if err != nil {
+		return err
+	}
+	var first error
+	shown := 0
+	for _, g := range groups {
+		epochs, err := listEpochs(fsys, filepath.Join(dir, g.Dir()))
+		if err != nil {
+			return err
+		}
+		for _, e := range epochs {
+			seqs, err := listSeqs(fsys, filepath.Join(dir, g.Dir(), e.Dir()))
+			if err != nil {
+				return err
+			}
+			for _, seq := range seqs {
+				if o.Group != 0 && g != o.Group || o.Epoch != 0 && e != o.Epoch || o.Seq != 0 && seq != o.Seq {
+					continue
+				}
+				shown++
+				name := filepath.ToSlash(filepath.Join(g.Dir(), e.Dir(), seq.File()))
+				s, err := openSeg(fsys, Path(dir, g, e, seq), Identity{Group: g, Epoch: e}, seq)
+				if err == nil {
+					err = dumpSegment(w, s, name, o.Data)
+					s.close()
+				} else if err == errNotYet {
+					fmt.Fprintf(w, "segment %s: no header yet\n", name)
+					err = nil
+				}
+				if err != nil {
+					fmt.Fprintf(w, "error: %v\n", err)
+					if first == nil {
+						first = err
+					}
+				}
+			}
+		}
+	}
+	if shown == 0 {
+		first = fmt.Errorf("dump %s: no such segment: %w", dir, ErrNoSpool)
+	}
+	return errors.Join(first, w.Flush())
+}
+
+func dumpTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
+
+func dumpSegment(w *bufio.Writer, s *segFile, name string, data bool) error {
+	h := &s.hdr
+	phase := "rdb"
+	if h.Stream {
+		phase = "stream"
+	}
+	fmt.Fprintf(w, "segment %s: version %d, job %s, epoch from segment %d at offset %d, %s, replid %s, offset %d, rdb bytes %d, rdb size %d, created %s\n",
+		name, Version, h.Job, h.First, h.Start, phase, h.ReplID, h.Offset, h.RDBBytes, h.RDBSize, dumpTime(h.Created))
+	sealed, err := s.readFooter()
+	if err != nil {
+		return err
+	}
+	limit := s.size()
+	if sealed {
+		limit = s.footPos
+	}
+	win := window{f: s.f}
+	head, err := win.at(0, segHeaderSize, limit)
+	if err != nil {
+		return fmt.Errorf("read segment: %w", err)
+	}
+	t := newTally(h, head)
+	var buf []byte
+	for t.pos < limit {
+		pos := t.pos
+		fh, err := t.read(&win, limit, &buf)
+		var raw []byte
+		if err == nil {
+			var b []byte
+			if b, err = win.at(pos, int(fh.size()), limit); err == nil {
+				raw, err = fh.open(b[frameHeaderSize:], &buf)
+			}
+		}
+		if err != nil && !sealed {
+			fmt.Fprintf(w, "%10d torn: %v\n", pos, err)
+			return nil
+		}
+		if err != nil {
+			return &CorruptError{Path: s.path, Offset: pos, Err: err}
+		}
+		dumpFrame(w, pos, &fh, raw, data)
+	}
+	if sealed {
+		f := &s.foot
+		fmt.Fprintf(w, "%10d footer stream end %d, rdb end %d, rdb done %t, frames %d, raw %d, stored %d, index %d, clock %d, file crc %08x\n",
+			s.footPos, f.StreamEnd, f.RDBEnd, f.RDBDone, f.Frames, f.RawBytes, f.StoredBytes, len(f.Index), len(f.Clock), f.FileCRC)
+	} else {
+		fmt.Fprintf(w, "%10d not sealed\n", limit)
+	}
+	return nil
+}
+
+func dumpFrame(w *bufio.Writer, pos int64, h *frameHeader, raw []byte, data bool) {
+	fmt.Fprintf(w, "%10d %s offset %d, received %s", pos, h.Kind, h.Offset, dumpTime(h.Recv))
+	switch h.Kind {
+	case kindRDB, kindStream:
+		fmt.Fprintf(w, ", raw %d, stored %d", h.RawLen, h.StoredLen)
+		if h.Flags&frameZstd != 0 {
+			fmt.Fprint(w, ", zstd")
+		}
+	case kindRDBBegin:
+		if size, err := parseRDBBegin(raw); err == nil {
+			fmt.Fprintf(w, ", size %d", size)
+		}
+	case kindRDBEnd:
+		if end, err := parseRDBEnd(raw); err == nil {
+			fmt.Fprintf(w, ", crc64 %016x, checked %t", end.CRC64, end.Checked)
+		}
+	case kindClock:
+		if h.Flags&frameCarried != 0 {
+			fmt.Fprint(w, ", carried")
+		}
+		samples, _ := parseClock(nil, raw)
+		for _, s := range samples {
+			fmt.Fprintf(w, ", [source %d offset %d local %d]", s.SourceMicros, s.Offset, s.LocalMicros)
+		}
+	}
+	fmt.Fprintln(w)
+	if data && h.isData() {
+		for line := range strings.Lines(hex.Dump(raw)) {
+			fmt.Fprintf(w, "           %s", line)
+		}
+	}
+}

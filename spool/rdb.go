@@ -1,0 +1,153 @@
+package spool
+
+import (
+	"fmt"
+	"io"
+
+	"tairlift/internal/repl"
+)
+
+// RDBReader reads the RDB of one epoch. It is used by one goroutine.
+type RDBReader struct {
+	c    cursor
+	segs *segments
+	size int64
+	buf  []byte // of the frame at hand, not read yet
+	off  int64  // of buf's first byte
+	end  *rdbEnd
+}
+
+// OpenRDB opens the RDB of epoch e. It returns ErrRDBIncomplete unless all of
+// it is durable, a MissingError when it is known to be but is not here, and
+// ErrNoEpoch.
+func (g *Group) OpenRDB(e repl.Epoch) (*RDBReader, error) {
+	segs, err := g.segments(e)
+	if err != nil {
+		return nil, err
+	}
+	r := &RDBReader{segs: segs}
+	r.c = cursor{g: g, epoch: e}
+	n, err := segs.search(func(h *segmentHeader) bool { return h.Stream })
+	if err != nil {
+		return nil, err
+	}
+	first, err := segs.header(0)
+	if err != nil {
+		return nil, err
+	}
+	if n < segs.len() {
+		h, err := segs.header(n)
+		if err != nil {
+			return nil, err
+		}
+		r.size = h.RDBBytes
+	} else {
+		d, _ := g.durable()
+		s, err := segs.load(n-1, d)
+		if err != nil {
+			return nil, err
+		}
+		defer s.close()
+		if !s.rdbDone {
+			if d.Epoch == e && d.RDBDone {
+				return nil, &MissingError{Path: s.path, Have: s.size()}
+			}
+			return nil, fmt.Errorf("open rdb of epoch %d: %w", e, ErrRDBIncomplete)
+		}
+		r.size = s.end
+	}
+	if first.Seq != first.First {
+		return nil, &MissingError{Path: g.path(e, first.First)}
+	}
+	r.c.seq = first.First
+	return r, nil
+}
+
+// Size is the RDB's length in bytes.
+func (r *RDBReader) Size() int64 { return r.size }
+
+// CRC64 is the RDB's checksum as capture computed it. ok tells that the RDB's
+// own footer agreed; it is false too before Read has returned io.EOF.
+func (r *RDBReader) CRC64() (crc uint64, ok bool) {
+	if r.end == nil {
+		return 0, false
+	}
+	return r.end.CRC64, r.end.Checked
+}
+
+// SeekTo makes the next Read start at byte off of the RDB, by the sparse
+// index: at most about a megabyte is passed by.
+func (r *RDBReader) SeekTo(off int64) error {
+	if off < 0 || off > r.size {
+		return fmt.Errorf("seek in rdb: offset is %d, expected 0 to %d", off, r.size)
+	}
+	i, err := r.segs.search(func(h *segmentHeader) bool { return h.Stream || h.RDBBytes > off })
+	if err != nil {
+		return err
+	}
+	if i == 0 {
+		return &MissingError{Path: r.segs.g.path(r.c.epoch, r.segs.seqs[0])}
+	}
+	d, _ := r.c.g.durable()
+	s, err := r.segs.load(i-1, d)
+	if err != nil {
+		return err
+	}
+	pos, at := int64(segHeaderSize), s.hdr.begin()
+	if s.sealed {
+		pos, at = s.foot.find(&s.hdr, off)
+	}
+	r.c.enter(s, pos, at)
+	r.c.skip, r.c.failed = off, nil
+	r.buf, r.off, r.end = nil, off, nil
+	return nil
+}
+
+// Read returns bytes of the RDB, and io.EOF exactly at its end. After a
+// MissingError it may be called again.
+func (r *RDBReader) Read(p []byte) (int, error) {
+	for len(r.buf) == 0 {
+		if r.end != nil {
+			return 0, io.EOF
+		}
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.buf)
+	r.buf = r.buf[n:]
+	r.off += int64(n)
+	return n, nil
+}
+
+// fill takes the next frame.
+func (r *RDBReader) fill() error {
+	h, raw, err := r.c.next()
+	if err == ErrEnd || err == ErrEpochEnd {
+		// OpenRDB has seen the end, so what lies before it went away since.
+		return &MissingError{Path: r.c.g.path(r.c.epoch, r.c.seq)}
+	}
+	if err != nil {
+		return err
+	}
+	switch h.Kind {
+	case kindRDB:
+		if drop := r.off - h.Offset; drop > 0 {
+			raw = raw[drop:]
+		}
+		r.buf = raw
+	case kindRDBEnd:
+		end, err := parseRDBEnd(raw)
+		if err == nil && h.Offset != r.size {
+			err = fmt.Errorf("rdb ends at %d, expected %d", h.Offset, r.size)
+		}
+		if err != nil {
+			return &CorruptError{Path: r.c.seg.path, Offset: r.c.pos - h.size(), Err: err}
+		}
+		r.end = &end
+	}
+	return nil
+}
+
+// Close ends the reader.
+func (r *RDBReader) Close() error { return r.c.close() }
