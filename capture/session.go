@@ -1,0 +1,233 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// Session captures one group. Its methods may be called from any goroutine.
+type Session struct {
+	o Options
+
+	mu      sync.Mutex // guards what follows
+	status  Status
+	changed chan struct{}
+	cur     *run // while Run runs
+}
+
+// New returns a session that does nothing until Run.
+func New(o Options) *Session {
+	return &Session{
+		o:       o.withDefaults(),
+		changed: make(chan struct{}),
+		status: Status{
+			Group: o.Group, State: Stopped, Since: time.Now(), Addr: o.Addr, RDBTotal: -1, SourceOffset: -1,
+		},
+	}
+}
+
+// Run captures until ctx ends, and then makes the last bytes durable, seals the
+// segment, records and acknowledges the position and returns nil; or until a
+// *StopError. What the source does in between (it restarts, is away, loses its
+// backlog) is waited for or answered with a new epoch. Run may be called again
+// after it has returned.
+func (s *Session) Run(ctx context.Context) error {
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &run{s: s, ctx: inner, cancel: cancel, clock: newClock(s), ring: newRing(s.o.Buffer), ended: make(chan struct{})}
+	r.book.s, r.book.cancel = s, cancel
+	r.book.moved = make(chan struct{}, 1)
+	r.book.recorded = make(chan struct{}, 1)
+
+	s.mu.Lock()
+	if s.cur != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("group %s: Run is running already", s.o.Group)
+	}
+	s.cur = r
+	s.mu.Unlock()
+
+	s.update(func(st *Status) { st.Reconnects, st.EpochReason = 0, "" })
+	s.setState(Waiting, "", "")
+	err := r.capture()
+	cancel(nil)
+	r.wg.Wait()
+	close(r.ended)
+
+	s.mu.Lock()
+	s.cur = nil
+	s.mu.Unlock()
+	var stop *StopError
+	if errors.As(err, &stop) {
+		s.o.Log.Error("capture stopped", "reason", stop.Reason, "err", err)
+		s.setState(Stopped, stop.Reason, stop.What)
+	} else {
+		s.setState(Stopped, "", "")
+	}
+	return err
+}
+
+// run is one call of Run. Its fields belong to the goroutine of Run, which is
+// also the one that writes the spool; what others need has a lock of its own.
+type run struct {
+	s      *Session
+	ctx    context.Context // ends with the caller's, or with a StopError as its cause
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // the goroutines below
+	ended  chan struct{}  // closed when they are done
+	clock  *clock
+	book   book
+
+	w        *spool.Writer              // nil: none, or the epoch is given up
+	epoch    repl.Epoch                 // the newest on disk, 0: none
+	history  repl.ReplID                // what the newest epoch follows now
+	addr     string                     // where that epoch came from, as recorded
+	runID    string                     // of the source's process, when known
+	segments []checkpoint.SegmentRecord // sealed, of the newest epoch; replaced, never changed
+	ring     *ring
+	last     *spool.ClockSample // the sample appended last
+	held     *spool.ClockSample // one that repeats its offset; see appendClock
+	renew    string             // why the newest epoch cannot go on, when it cannot
+	ever     bool               // the source was reached under this folder
+	release  func()             // ends our turn at the gate; nil: it is not ours
+	linked   bool               // the last connection became a link
+	progress bool               // and brought stream bytes: the next pause is short again
+}
+
+// capture is the life of a run.
+func (r *run) capture() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = r.panicked("session", p)
+		}
+		if r.w != nil {
+			r.w.Close()
+		}
+		r.leaveGate()
+	}()
+	if err := r.recover(); err != nil {
+		return err
+	}
+	r.spawn("record", r.book.loop)
+	r.spawn("clock", r.clock.loop)
+	if err := r.follow(); err != nil {
+		return err
+	}
+	return r.finish()
+}
+
+// follow makes one connection after the other until ctx ends.
+func (r *run) follow() error {
+	var failures int    // in a row
+	var since time.Time // of the first failure in a row
+	for r.ctx.Err() == nil {
+		r.linked, r.progress = false, false
+		err := r.connect()
+		var stop *StopError
+		if errors.As(err, &stop) {
+			return stop
+		}
+		if r.ctx.Err() != nil {
+			break
+		}
+		if errors.Is(err, errQueue) {
+			if err := r.queue(); err != nil {
+				break
+			}
+			continue
+		}
+		reason := reasonOf(err)
+		now := time.Now()
+		if r.linked {
+			r.s.update(func(st *Status) { st.Reconnects++ })
+		}
+		if r.linked || failures == 0 {
+			since = now
+		}
+		if r.progress {
+			failures = 0
+		}
+		failures++
+		switch {
+		case r.ever && r.s.o.MaxWait > 0 && now.Sub(since) >= r.s.o.MaxWait:
+			return r.s.waitedOut(reason, err)
+		case r.ever:
+		case reason == ReasonAuth, final(err), now.Sub(since) >= r.s.o.FirstContact:
+			return r.s.neverReached(reason, err)
+		}
+		pause := r.s.backoff(failures)
+		if st := r.s.Status(); st.State != Waiting || st.Reason != reason {
+			r.s.o.Log.Warn("waiting for the source", "reason", reason, "addr", r.s.o.Addr, "err", oneLine(err))
+		}
+		r.s.setState(Waiting, reason, oneLine(err))
+		if !r.pause(pause) {
+			break
+		}
+	}
+	if cause := context.Cause(r.ctx); cause != nil {
+		var stop *StopError
+		if errors.As(cause, &stop) {
+			return stop
+		}
+	}
+	return nil
+}
+
+// queue waits for our turn to load a full sync.
+func (r *run) queue() error {
+	r.s.setState(Waiting, ReasonQueue, errQueue.Error())
+	release, err := r.s.o.FullSync.Acquire(r.ctx, r.s.host())
+	r.release = release
+	return err
+}
+
+func (r *run) leaveGate() {
+	if r.release != nil {
+		r.release()
+		r.release = nil
+	}
+}
+
+// pause waits and tells whether the run goes on.
+func (r *run) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// spawn starts a goroutine that ends with ctx. A panic in it stops this
+// session and no other.
+func (r *run) spawn(name string, f func(context.Context)) {
+	r.wg.Go(func() { r.guard(name, func() { f(r.ctx) }) })
+}
+
+func (r *run) guard(name string, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.cancel(r.panicked(name, p))
+		}
+	}()
+	f()
+}
+
+func (r *run) panicked(where string, p any) *StopError {
+	r.s.o.Log.Error("panic", "where", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return &StopError{
+		Group: r.s.o.Group, Reason: ReasonInternal,
+		What: fmt.Sprintf("internal error while capturing (%s): %v", where, p),
+		Hint: "start it again, it goes on behind the last durable byte; please report the log",
+	}
+}
