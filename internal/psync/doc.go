@@ -27,7 +27,9 @@
 // first; a marked one comes as "$EOF:<mark>", straight from memory (diskless),
 // its length unknown, with the 40 bytes of the mark behind it.
 //
-// Caveats: behind a marked RDB the source sends nothing until it has an ACK.
+// Caveats: behind a marked RDB the source sends nothing until it has an ACK, and
+// an ACK that follows the RDB at once comes too early to count: Read repeats
+// the last one until the stream begins, so it must be called meanwhile.
 // After a continuation no SELECT is sent: whoever applies the stream must know
 // its database. A source that says nothing at all for Options.Timeout is given
 // up; its PINGs (every 10 s by default) keep a quiet link alive. A link to an

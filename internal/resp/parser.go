@@ -8,9 +8,10 @@ import (
 
 // Limits of what is read. They follow redis/src/networking.c
 // (processMultibulkBuffer, PROTO_INLINE_MAX_SIZE) and proto-max-bulk-len; the
-// slack is for a value of full size that travels as a DUMP payload.
+// slack is for a value of full size that travels as a DUMP payload. Redis 7
+// takes more than the 1,048,576 arguments that older servers stop at.
 const (
-	MaxArgs   = 1 << 20
+	MaxArgs   = 1 << 24
 	MaxBulk   = 512<<20 + 1<<20
 	MaxInline = 64 << 10
 )

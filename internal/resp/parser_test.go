@@ -96,7 +96,7 @@ func TestParserRefuses(t *testing.T) {
 		{"an array header without a number", "*\r\n", 1},
 		{"a number with a leading zero", "*01\r\n", 2},
 		{"a negative number of arguments", "*-2\r\n", 2},
-		{"more arguments than the limit", "*1048577\r\n", 7},
+		{"more arguments than the limit", "*16777217\r\n", 8},
 		{"an argument that is no bulk", "*1\r\n+OK\r\n", 4},
 		{"a null argument", "*1\r\n$-1\r\n", 5},
 		{"an argument longer than the limit", "*1\r\n$99999999999999999999\r\n", 13},
