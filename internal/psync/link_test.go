@@ -203,7 +203,8 @@ func TestPartialSyncFromEachOffset(t *testing.T) {
 		if _, err := io.ReadFull(again, b); err != nil {
 			t.Fatal(err)
 		}
-		if off == start.Offset && !bytes.HasPrefix(b, []byte("*2\r\n$6\r\nSELECT\r\n")) {
+		first := bytes.TrimPrefix(b, []byte("*1\r\n$4\r\nping\r\n")) // its period may end just then
+		if off == start.Offset && !bytes.HasPrefix(bytes.TrimPrefix(first, []byte("*1\r\n$4\r\nPING\r\n")), []byte("*2\r\n$6\r\nSELECT\r\n")) {
 			t.Errorf("got a stream beginning %.30q, want a SELECT", b)
 		}
 		again.Close()
