@@ -1,0 +1,112 @@
+package apply
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+)
+
+// Batch is what one EXEC will execute: commands as bytes, in order, ending at
+// a point between two commands of the source, never inside one of its
+// transactions. The zero Batch is empty and begins in database 0.
+type Batch struct {
+	buf  []byte
+	cmds []batched
+	db   int // selected behind the last command
+	// end and endDB are the source's position behind the batch; moved tells
+	// that they were set.
+	end     repl.Offset
+	endDB   int
+	moved   bool
+	sources int64 // commands of the source among cmds
+}
+
+// batched is one command of a batch. Several may stem from one of the source.
+type batched struct {
+	end repl.Offset // of the source's command
+	db  int32       // database it runs in
+}
+
+// dbNone makes a batch select a database before its first command.
+const dbNone = -1
+
+// keepBuffer bounds the memory that is kept for the next batch, or chunk: one
+// large transaction or value must not cost it for ever.
+const keepBuffer = 4 << 20
+
+func (b *Batch) reset(db int) {
+	if cap(b.buf) > keepBuffer {
+		b.buf, b.cmds = nil, nil
+	}
+	b.buf, b.cmds, b.db = b.buf[:0], b.cmds[:0], db
+	b.moved, b.sources = false, 0
+}
+
+// use makes sure that what follows runs in db.
+func (b *Batch) use(db int, end repl.Offset) {
+	if b.db == db {
+		return
+	}
+	b.buf = resp.AppendArrayHeader(b.buf, 2)
+	b.buf = resp.AppendBulkString(b.buf, "SELECT")
+	b.buf = resp.AppendBulkInt(b.buf, int64(db))
+	b.cmds = append(b.cmds, batched{end: end, db: int32(db)})
+	b.db = db
+}
+
+// added records that n commands were appended to buf.
+func (b *Batch) added(n int, end repl.Offset) {
+	for range n {
+		b.cmds = append(b.cmds, batched{end: end, db: int32(b.db)})
+	}
+}
+
+// join appends o, which must begin with a SELECT or be empty.
+func (b *Batch) join(o *Batch) {
+	if len(o.cmds) == 0 {
+		return
+	}
+	b.buf = append(b.buf, o.buf...)
+	b.cmds = append(b.cmds, o.cmds...)
+	b.db = o.db
+	b.sources += o.sources
+}
+
+// command returns the arguments of the i-th command. It reads the batch from
+// its start: for errors only.
+func (b *Batch) command(i int) ([][]byte, error) {
+	p := resp.NewParser(0)
+	p.Feed(b.buf)
+	for n := 0; ; n++ {
+		c, ok, err := p.Next()
+		if err != nil || !ok {
+			return nil, fmt.Errorf("read command %d of a batch of %d: %w", i, len(b.cmds), err)
+		}
+		if n == i {
+			return c.Args, nil
+		}
+	}
+}
+
+// show is args for a person: the name, the keys, a hint of the rest.
+func show(args [][]byte) string {
+	var s strings.Builder
+	for i, a := range args {
+		if i == 4 {
+			fmt.Fprintf(&s, " ... (%d arguments)", len(args))
+			break
+		}
+		if i > 0 {
+			s.WriteByte(' ')
+		}
+		if len(a) > 64 {
+			s.WriteString(strconv.Quote(string(a[:64])) + "...")
+		} else {
+			s.WriteString(strconv.Quote(string(a)))
+		}
+	}
+	return s.String()
+}

@@ -1,0 +1,176 @@
+package apply
+
+import (
+	"strconv"
+	"sync"
+
+	"tairlift/internal/rdb"
+	"tairlift/internal/resp"
+)
+
+const (
+	// chunkBytes and chunkEntries bound what is sent before replies are read.
+	chunkBytes   = 128 << 10
+	chunkEntries = 500
+	// markEntries is how many entries are answered from one mark to the next.
+	markEntries = 5000
+)
+
+// chunk is a run of RDB entries, sent over one connection. Entries of an RDB
+// are keys of their own, so chunks may overtake each other.
+type chunk struct {
+	seq     int64
+	buf     []byte
+	cmds    []chunkCmd
+	keys    []byte
+	db      int // selected behind the last command
+	entries int64
+	seen    counts
+	end     rdb.Boundary
+}
+
+type chunkCmd struct {
+	from, to int // the entry's key within chunk.keys
+	db       int
+	selects  bool // it is the SELECT of db, and has no key
+}
+
+func (c *chunk) reset(seq int64) {
+	if cap(c.buf) > keepBuffer {
+		c.buf = nil
+	}
+	*c = chunk{seq: seq, buf: c.buf[:0], cmds: c.cmds[:0], keys: c.keys[:0], db: dbNone}
+}
+
+func (c *chunk) isFull() bool { return len(c.buf) >= chunkBytes || c.entries >= chunkEntries }
+
+func (c *chunk) use(db int) {
+	c.db = db
+	c.buf = resp.AppendCommandStrings(c.buf, "SELECT", strconv.Itoa(db))
+	c.cmds = append(c.cmds, chunkCmd{db: db, selects: true})
+}
+
+func (c *chunk) add(e *rdb.Entry, t target) {
+	var n int
+	c.buf, n = appendEntry(c.buf, e, t)
+	from := len(c.keys)
+	c.keys = append(c.keys, e.Key...)
+	for range n {
+		c.cmds = append(c.cmds, chunkCmd{from: from, to: len(c.keys), db: c.db})
+	}
+}
+
+// appendEntry encodes one entry: SET for a plain string, RESTORE REPLACE for
+// everything else, with an absolute deadline where the target takes one. An
+// older target is given the deadline by a PEXPIREAT behind a RESTORE without
+// one: a relative time would count from when the target executes it, by which
+// it could end before PEXPIREAT says that it does not.
+func appendEntry(dst []byte, e *rdb.Entry, t target) ([]byte, int) {
+	word := func(s string) { dst = resp.AppendBulkString(dst, s) }
+	if e.IsString && (e.ExpireMS == 0 || t.setPXAT()) {
+		n := 3
+		if e.ExpireMS != 0 {
+			n = 5
+		}
+		dst = resp.AppendArrayHeader(dst, n)
+		word("SET")
+		dst = resp.AppendBulk(dst, e.Key)
+		dst = resp.AppendBulk(dst, e.String)
+		if e.ExpireMS != 0 {
+			word("PXAT")
+			dst = resp.AppendBulkInt(dst, e.ExpireMS)
+		}
+		return dst, 1
+	}
+	n, ttl := 5, int64(0)
+	if e.ExpireMS != 0 && t.caps().AbsTTL {
+		n, ttl = 6, e.ExpireMS
+	}
+	dst = resp.AppendArrayHeader(dst, n)
+	word("RESTORE")
+	dst = resp.AppendBulk(dst, e.Key)
+	dst = resp.AppendBulkInt(dst, ttl)
+	dst = resp.AppendBulk(dst, e.Payload)
+	word("REPLACE")
+	if ttl != 0 {
+		word("ABSTTL")
+	}
+	if e.ExpireMS == ttl {
+		return dst, 1
+	}
+	dst = resp.AppendArrayHeader(dst, 3)
+	word("PEXPIREAT")
+	dst = resp.AppendBulk(dst, e.Key)
+	return resp.AppendBulkInt(dst, e.ExpireMS), 2
+}
+
+// lowWater is the entry boundary below which every chunk was answered.
+type lowWater struct {
+	mu       sync.Mutex
+	boundary rdb.Boundary
+	keys     int64
+	next     int64 // seq of the first chunk not answered
+	ahead    map[int64]finished
+	seen     counts // not handed out by get yet
+	every    int64  // entries between two wakes; 0 is markEntries
+	since    int64
+	wake     chan struct{}
+}
+
+type finished struct {
+	end     rdb.Boundary
+	entries int64
+	seen    counts
+}
+
+func (w *lowWater) done(c *chunk) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ahead == nil {
+		w.ahead = map[int64]finished{}
+	}
+	w.ahead[c.seq] = finished{end: c.end, entries: c.entries, seen: c.seen}
+	for {
+		f, ok := w.ahead[w.next]
+		if !ok {
+			break
+		}
+		delete(w.ahead, w.next)
+		w.next++
+		w.boundary = f.end
+		w.keys += f.entries
+		w.seen.add(f.seen)
+		w.since += f.entries
+	}
+	if w.since >= w.wakeEvery() && w.wake != nil {
+		close(w.wake)
+		w.wake, w.since = nil, 0
+	}
+}
+
+// due is closed when enough entries were answered for the next mark.
+func (w *lowWater) due() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.wake == nil {
+		w.wake = make(chan struct{})
+	}
+	return w.wake
+}
+
+func (w *lowWater) wakeEvery() int64 {
+	if w.every > 0 {
+		return w.every
+	}
+	return markEntries
+}
+
+// get returns the boundary, the entries below it, and what was counted among
+// them since the last call.
+func (w *lowWater) get() (rdb.Boundary, int64, counts) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := w.seen
+	w.seen = counts{}
+	return w.boundary, w.keys, seen
+}

@@ -1,0 +1,87 @@
+package apply
+
+import (
+	"time"
+
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// offsetClock dates bytes of a stream by the source's own clock. Capture
+// samples (source time, source offset) pairs once a second; a byte was written
+// between the two samples around its offset.
+type offsetClock struct {
+	samples []spool.ClockSample // ascending by offset
+}
+
+// sampleGap is the distance of two samples above which interpolation between
+// them is a guess: the bytes between waited out a broken link.
+const sampleGap = 3 * time.Second
+
+// add takes samples in the order of the spool. After a failover the new master
+// may be behind what the old one had told: from there on its offsets are those
+// of other bytes, so older samples beyond a newer one go. A sample that repeats
+// an older time (one carried into a new segment) is not new.
+func (c *offsetClock) add(samples []spool.ClockSample) {
+	for _, s := range samples {
+		n := len(c.samples)
+		if n > 0 && s.LocalMicros <= c.samples[n-1].LocalMicros {
+			continue
+		}
+		for n > 0 && c.samples[n-1].Offset > s.Offset {
+			n--
+		}
+		c.samples = append(c.samples[:n], s)
+	}
+}
+
+// forget drops samples that no byte behind done needs.
+func (c *offsetClock) forget(done repl.Offset) {
+	i := c.search(done)
+	if i > 64 { // keep the one at or before done
+		c.samples = append(c.samples[:0], c.samples[i-1:]...)
+	}
+}
+
+// search returns the index of the first sample at or behind o.
+func (c *offsetClock) search(o repl.Offset) int {
+	lo, hi := 0, len(c.samples)
+	for lo < hi {
+		if mid := (lo + hi) / 2; c.samples[mid].Offset < o {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// at dates the byte with offset o, received by capture at recv: source time in
+// Unix milliseconds, and how far the true time may lie before it.
+func (c *offsetClock) at(o repl.Offset, recv time.Time) (ms int64, width time.Duration) {
+	n := len(c.samples)
+	if n == 0 {
+		return recv.UnixMilli(), 0
+	}
+	i := c.search(o)
+	// The source cannot have written a byte after capture received it.
+	ref := c.samples[min(i, n-1)]
+	latest := recv.UnixMicro() + ref.SourceMicros - ref.LocalMicros
+	if i == n {
+		return max(latest, c.samples[n-1].SourceMicros) / 1000, 0
+	}
+	hi := c.samples[i]
+	if i == 0 {
+		return min(hi.SourceMicros, latest) / 1000, 0
+	}
+	lo := c.samples[i-1]
+	gap := hi.SourceMicros - lo.SourceMicros
+	if gap > sampleGap.Microseconds() {
+		return max(min(hi.SourceMicros, latest), lo.SourceMicros) / 1000, time.Duration(gap) * time.Microsecond
+	}
+	t := hi.SourceMicros
+	if hi.Offset > lo.Offset {
+		t = lo.SourceMicros + int64(float64(gap)*float64(o-lo.Offset)/float64(hi.Offset-lo.Offset))
+	}
+	return max(min(t, latest), lo.SourceMicros) / 1000, 0
+}

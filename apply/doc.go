@@ -1,0 +1,53 @@
+// Package apply drains a spool into the target, each command exactly once.
+//
+// A [Job] has one group per Codis-Group of the spool, each with one [Lane]: a
+// serial way into the target whose position, the [Mark], is a small key in the
+// target itself, written in the same MULTI/EXEC as the data it vouches for.
+//
+// The life of a group on the target:
+//
+//   - claimed: the target held nobody's keys (or was to be replaced), and a
+//     mark without a phase was written for every group of the job;
+//   - RDB phase: the newest whole RDB of the spool is restored over several
+//     connections, SET for plain strings, RESTORE REPLACE for the rest. The
+//     mark holds the entry boundary below which every write was answered;
+//     repeating what lies above it is harmless;
+//   - stream phase: commands become batches. A batch never splits a source's
+//     transaction; relative deadlines become absolute, dated by the offset
+//     clock; PINGs, PUBLISH, SCRIPT and heartbeats only move the position. Each
+//     batch is one EXEC, with the mark inside.
+//
+// One batch, as the target sees it (Queue sends all of it but EXEC; EXEC
+// follows only when GET has shown the very mark this session wrote last):
+//
+//	SELECT 0
+//	WATCH tairlift:mark:<job>:0001
+//	GET   tairlift:mark:<job>:0001        -> v=1 owner=5f0c.1 ... offset=1800
+//	MULTI
+//	INCR counter
+//	SELECT 1
+//	SET k v
+//	PEXPIREAT k 1790000000000
+//	SELECT 0
+//	SET tairlift:mark:<job>:0001 "v=1 owner=5f0c.1 ... offset=1990 ..."
+//	EXEC
+//
+// A session that begins, after a crash or a broken connection, first writes a
+// fresh owner token into the mark, so that bytes of the session before it, wherever
+// they still wait, can no longer be executed; then it goes on from the mark.
+//
+// Errors of the target are of three kinds. What passes (OOM, LOADING,
+// READONLY, a lost connection, ...) is waited for: the session ends and begins
+// again from the mark. What is refused for good at queue time did not happen;
+// what fails inside EXEC did leave the rest of its batch executed. Both are
+// recorded as rejects and stop the group, unless Options.OnReject says otherwise.
+//
+// Glossary: a batch is what one EXEC executes; a lane is one serial way into
+// the target; a mark is a lane's position in the target; a key is doubtful when
+// its value may differ from the source's, until verify has found it equal.
+//
+// Caveats. Keys whose deadline passes while apply is behind die on the target
+// even if the source renews them later in the stream. A new epoch (a full
+// resync of the source) stops the group once the old one is applied to its
+// end. Only standalone targets are written to.
+package apply

@@ -1,0 +1,220 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// findSpool waits until the group's spool exists.
+func (g *group) findSpool(ctx context.Context) error {
+	for ctx.Err() == nil && g.spool == nil {
+		g.arm()
+		s, err := spool.OpenGroup(g.job.o.SpoolDir, g.job.o.Job, g.id)
+		switch {
+		case err == nil:
+			g.spool = s
+		case errors.Is(err, spool.ErrNoSpool) && !g.job.o.UntilEnd:
+			g.status.idle()
+			g.await(ctx)
+		default:
+			return g.spoolErr(err)
+		}
+	}
+	g.vouch()
+	return nil
+}
+
+// awaitRDB waits for the newest epoch whose RDB has arrived whole. An epoch
+// whose RDB was cut short has put nothing on the target: the next one takes
+// its place.
+func (g *group) awaitRDB(ctx context.Context) (spool.EpochInfo, error) {
+	for ctx.Err() == nil {
+		g.arm()
+		epochs, err := g.spool.Epochs()
+		if err != nil {
+			return spool.EpochInfo{}, g.spoolErr(err)
+		}
+		if n := len(epochs); n > 0 {
+			if last := epochs[n-1]; last.RDBDone {
+				return last, nil
+			}
+			if g.job.o.UntilEnd {
+				for i := n - 1; i >= 0; i-- {
+					if epochs[i].RDBDone {
+						return epochs[i], nil
+					}
+				}
+				return spool.EpochInfo{}, &StopError{
+					Reason: "rdb-incomplete",
+					What:   fmt.Sprintf("group %s: the RDB of epoch %s has not arrived whole; nothing of it was applied", g.id, epochs[n-1].Epoch),
+					Hint:   "run capture until its full sync is done (capture --until caught-up), copy the folder again, then start the same command",
+				}
+			}
+		}
+		g.status.idle()
+		g.well = true
+		g.await(ctx)
+	}
+	return spool.EpochInfo{}, nil
+}
+
+// epochInfo finds the mark's epoch in the spool.
+func (g *group) epochInfo(m Mark) (spool.EpochInfo, error) {
+	epochs, err := g.spool.Epochs()
+	if err != nil {
+		return spool.EpochInfo{}, g.spoolErr(err)
+	}
+	for _, e := range epochs {
+		if e.Epoch == m.Epoch && e.Start <= m.Offset && sameHistory(e, m.ReplID) {
+			return e, nil
+		}
+	}
+	return spool.EpochInfo{}, &StopError{
+		Reason: "mark-unknown-epoch",
+		What:   fmt.Sprintf("group %s: the mark on the target is in epoch %s of %s at offset %s, which the spool does not hold", g.id, m.Epoch, m.ReplID, m.Offset),
+		Hint:   "use the folder this target was filled from, or copy its spool here again",
+	}
+}
+
+// sameHistory tells whether an epoch ever had the replid that it had when its
+// RDB was begun; of one whose first segments were pruned that is not known.
+func sameHistory(e spool.EpochInfo, id repl.ReplID) bool {
+	if len(e.Segments) == 0 || e.Segments[0].Seq != e.FirstSeq {
+		return true
+	}
+	for _, s := range e.Segments {
+		if s.ReplID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// arm takes the channel that tells of new bytes; await waits for it, so that
+// nothing that comes between the two is missed.
+func (g *group) arm() {
+	if f := g.job.o.Changed; f != nil {
+		g.changed = f(g.id)
+	}
+}
+
+const (
+	pollFollow = 10 * time.Millisecond  // the spool of another process
+	pollLive   = 200 * time.Millisecond // in case a change was not told
+)
+
+func (g *group) await(ctx context.Context) {
+	wait := pollFollow
+	if g.changed != nil {
+		wait = pollLive
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-g.changed:
+	case <-t.C:
+	}
+	g.vouch()
+}
+
+// vouch tells the spool what capture has published.
+func (g *group) vouch() {
+	if g.spool == nil || g.job.o.Vouched == nil {
+		return
+	}
+	if d, ok := g.job.o.Vouched(g.id); ok {
+		g.spool.Vouch(d)
+	}
+}
+
+// spoolErr turns an error of the spool into what happens next.
+func (g *group) spoolErr(err error) error {
+	var (
+		missing  *spool.MissingError
+		corrupt  *spool.CorruptError
+		version  *spool.VersionError
+		identity *spool.IdentityError
+	)
+	stop := func(reason, hint string) error {
+		return &StopError{Reason: reason, What: fmt.Sprintf("group %s: %v", g.id, err), Hint: hint, Err: err}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &missing), errors.Is(err, spool.ErrRDBIncomplete), errors.Is(err, spool.ErrNoEpoch):
+		// Of an epoch that the mark is in, everything up to the mark was here.
+		if !g.job.o.UntilEnd {
+			return &waitError{reason: "spool-missing", err: err}
+		}
+		return stop("spool-missing", "copy the folder again, whole; `tairlift spool check` lists what is missing")
+	case errors.As(err, &corrupt):
+		return stop("spool-corrupt", "run `tairlift spool check`; copy the named segment again from where it was captured, then start the same command")
+	case errors.As(err, &version):
+		return stop("spool-version", "use the tairlift that wrote the spool, or a newer one")
+	case errors.As(err, &identity):
+		return stop("wrong-spool", "this folder mixes spools of different jobs: copy the right one")
+	case errors.Is(err, spool.ErrNoSpool):
+		return stop("no-spool", "nothing was captured for this group here: run capture, or copy its spool")
+	}
+	return err
+}
+
+// openStream opens the stream behind the mark.
+func (g *group) openStream(m Mark) (*spool.StreamReader, error) {
+	in, err := g.spool.OpenStream(m.Epoch, m.Offset)
+	var gap *spool.GapError
+	switch {
+	case !errors.As(err, &gap):
+		return in, g.spoolErr(err)
+	case gap.Wanted > gap.Last:
+		return nil, &StopError{
+			Reason: "mark-ahead",
+			What:   fmt.Sprintf("group %s: the mark on the target is at offset %s, ahead of the spool, which ends at %s", g.id, m.Offset, gap.Last),
+			Hint:   "a newer copy of this spool was applied to the target: copy the spool again, then start the same command",
+			Err:    err,
+		}
+	}
+	return nil, &StopError{
+		Reason: "mark-behind",
+		What:   fmt.Sprintf("group %s: the spool holds offsets %s to %s, no longer what comes behind the mark on the target, %s", g.id, gap.First, gap.Last, m.Offset),
+		Hint:   "use a folder that still holds it, or start over with a fresh --dir and an empty target",
+		Err:    err,
+	}
+}
+
+func (g *group) newEpoch(e repl.Epoch) error {
+	return &StopError{
+		Reason: "new-epoch",
+		What:   fmt.Sprintf("group %s: the source made a full resync; epoch %s is applied to its end and the target holds it", g.id, e),
+		Hint:   "this version cannot merge a new full sync into a target that is in use: start over with a fresh --dir and an empty target; what was captured stays in the spool",
+	}
+}
+
+// markMissing decides what a missing mark means.
+func (g *group) markMissing(ctx context.Context) error {
+	rec, _, err := g.store.Group(g.id)
+	if err != nil {
+		return err
+	}
+	if rec.Claimed && rec.Phase == checkpoint.PhaseStream {
+		return g.markLost()
+	}
+	// Nothing, or only a part of an RDB, had been written: that begins again,
+	// under the same conditions as the first time.
+	return g.job.claim(ctx)
+}
+
+func (g *group) markLost() error {
+	return &StopError{
+		Reason: "mark-missing",
+		What:   fmt.Sprintf("group %s: the target has lost the mark %s, and with it perhaps data", g.id, g.lane.key),
+		Hint:   "was the target flushed or replaced? start over with a fresh --dir and an empty target; what was captured stays in the spool",
+	}
+}

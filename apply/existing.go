@@ -1,0 +1,338 @@
+package apply
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/fsx"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// existing knows the keys that the target held before the job (--on-existing
+// replace). The first command of the stream on such a key must not meet the
+// old value: a DEL goes before it, in the same EXEC. Keys that no source ever
+// names stay as they are.
+//
+// The keys are 64-bit fingerprints, 8 bytes each, in existing.fp, written
+// before anything is written to the target. A key that the RDB replaced or a
+// DEL removed is handled; that is logged in existing.log, with the position
+// that its mark must have reached for it to be true, and the log is synced
+// before that mark is written. Where a session begins again before that
+// position, this is taken back, in the log too: the command may be left out the
+// second time (--on-reject continue). Two keys with one fingerprint do no harm: a DEL
+// too many meets a key that is not there yet.
+//
+// Known are the keys that commands name: not those that only a script's text
+// names, nor what MOVE and COPY ... DB find in the other database.
+//
+// A nil *existing is one without keys.
+type existing struct {
+	mu      sync.Mutex // guards all below
+	fps     []uint64   // sorted
+	handled []uint64   // a bit for each of fps
+	pending map[repl.GroupID][]handledKey
+	log     *os.File
+	buf     *bufio.Writer
+	dirty   bool
+	dir     string
+	job     spool.JobID
+}
+
+// handledKey is a record of the log.
+type handledKey struct {
+	fp  uint64
+	rdb bool // at is an offset in the RDB, else in the stream
+	at  int64
+}
+
+const (
+	existingMagic = "tlexist1"
+	recordSize    = 32
+)
+
+// What a record of the log says of a key.
+const (
+	inStream  = 0 // handled by the command that ends at the position
+	inRDB     = 1 // handled by the entry of the RDB that ends there
+	takenBack = 2 // an earlier record does not count
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// openExisting reads what an earlier run left; nil when there is nothing.
+func openExisting(dir string, job spool.JobID) (*existing, error) {
+	x := &existing{dir: dir, job: job, pending: map[repl.GroupID][]handledKey{}}
+	raw, err := os.ReadFile(x.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return x, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	const head = 8 + 16 + 8
+	if len(raw) < head+4 || string(raw[:8]) != existingMagic || !bytes.Equal(raw[8:24], job[:]) ||
+		binary.LittleEndian.Uint64(raw[24:]) != uint64(len(raw)-head-4)/8 || (len(raw)-head-4)%8 != 0 ||
+		crc32.Checksum(raw[:len(raw)-4], castagnoli) != binary.LittleEndian.Uint32(raw[len(raw)-4:]) {
+		return nil, fmt.Errorf("read %s: damaged, or of another job", x.file())
+	}
+	for p := raw[head : len(raw)-4]; len(p) > 0; p = p[8:] {
+		x.fps = append(x.fps, binary.LittleEndian.Uint64(p))
+	}
+	x.handled = make([]uint64, len(x.fps)/64+1)
+	return x, x.openLog()
+}
+
+func (x *existing) file() string    { return filepath.Join(x.dir, "existing.fp") }
+func (x *existing) logFile() string { return filepath.Join(x.dir, "existing.log") }
+
+// openLog reads the log. Every key in it counts as handled until rewind has
+// compared its group's records with the mark.
+func (x *existing) openLog() error {
+	f, err := os.OpenFile(x.logFile(), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	type name struct {
+		group repl.GroupID
+		fp    uint64
+	}
+	gone := map[name]int{} // records of the group's before this one do not count
+	r := bufio.NewReader(f)
+	var rec [recordSize]byte
+	good := int64(0)
+	for {
+		if _, err := io.ReadFull(r, rec[:]); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				break
+			}
+			return errors.Join(err, f.Close())
+		}
+		if crc32.Checksum(rec[:28], castagnoli) != binary.LittleEndian.Uint32(rec[28:]) {
+			break // torn: it was not synced, so no mark relies on it
+		}
+		good += recordSize
+		n := name{repl.GroupID(binary.LittleEndian.Uint32(rec[8:])), binary.LittleEndian.Uint64(rec[0:])}
+		if rec[24] == takenBack {
+			gone[n] = len(x.pending[n.group])
+			continue
+		}
+		x.pending[n.group] = append(x.pending[n.group], handledKey{
+			fp: n.fp, at: int64(binary.LittleEndian.Uint64(rec[16:])), rdb: rec[24] == inRDB,
+		})
+	}
+	for g, all := range x.pending {
+		kept := all[:0]
+		for i, h := range all {
+			if i < gone[name{g, h.fp}] {
+				continue
+			}
+			kept = append(kept, h)
+			if word, mask, ok := x.bit(h.fp); ok {
+				*word |= mask
+			}
+		}
+		x.pending[g] = kept
+	}
+	if err := errors.Join(f.Truncate(good), seekTo(f, good)); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	x.log, x.buf = f, bufio.NewWriter(f)
+	return nil
+}
+
+func seekTo(f *os.File, at int64) error {
+	_, err := f.Seek(at, io.SeekStart)
+	return err
+}
+
+// Close releases the log.
+func (x *existing) Close() error {
+	if x == nil || x.log == nil {
+		return nil
+	}
+	return errors.Join(x.sync(), x.log.Close())
+}
+
+func fingerprint(db int, key []byte) uint64 { return xxh3.HashSeed(key, uint64(db)) }
+
+// scan fingerprints every key of the target, and returns once that is on disk.
+func (x *existing) scan(ctx context.Context, c doer, t target) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.clear(); err != nil {
+		return err
+	}
+	var fps []uint64
+	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
+		if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
+			return fmt.Errorf("select database %d of the target: %w", db, err)
+		}
+		for cursor := ""; cursor != "0"; {
+			if cursor == "" {
+				cursor = "0"
+			}
+			r, err := c.Do(ctx, "SCAN", cursor, "COUNT", "1000")
+			if err != nil {
+				return fmt.Errorf("scan database %d of the target: %w", db, err)
+			}
+			if len(r.Elems) != 2 {
+				return fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
+			}
+			for _, k := range r.Elems[1].Elems {
+				if !isOurs(k.Str) {
+					fps = append(fps, fingerprint(db, k.Str))
+				}
+			}
+			cursor = string(r.Elems[0].Str)
+		}
+	}
+	if _, err := c.Do(ctx, "SELECT", "0"); err != nil {
+		return err
+	}
+	slices.Sort(fps)
+	fps = slices.Compact(fps)
+	out := append([]byte(existingMagic), x.job[:]...)
+	out = binary.LittleEndian.AppendUint64(out, uint64(len(fps)))
+	for _, fp := range fps {
+		out = binary.LittleEndian.AppendUint64(out, fp)
+	}
+	out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
+	if err := fsx.WriteFileAtomic(x.file(), out); err != nil {
+		return err
+	}
+	x.fps, x.handled = fps, make([]uint64, len(fps)/64+1)
+	return x.openLog()
+}
+
+// clear forgets an earlier scan, whose marks are gone: the log first, because
+// its records must not be read beside another scan's keys. The folder is synced
+// with the new keys.
+func (x *existing) clear() error {
+	if x.log != nil {
+		x.log.Close()
+		x.log, x.dirty = nil, false
+	}
+	x.fps, x.handled, x.pending = nil, nil, map[repl.GroupID][]handledKey{}
+	f, err := os.OpenFile(x.logFile(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (x *existing) bit(fp uint64) (word *uint64, mask uint64, ok bool) {
+	i, ok := slices.BinarySearch(x.fps, fp)
+	if !ok {
+		return nil, 0, false
+	}
+	return &x.handled[i/64], 1 << (i % 64), true
+}
+
+// take tells whether key is one of the target's own that nothing has replaced
+// yet; from then on it is handled, once g's mark reaches at.
+func (x *existing) take(g repl.GroupID, db int, key []byte, at repl.Offset) bool {
+	return x.handle(g, db, key, int64(at), false)
+}
+
+// replaced says that an entry of the RDB, ending at offset at, replaces key.
+func (x *existing) replaced(g repl.GroupID, db int, key []byte, at int64) {
+	x.handle(g, db, key, at, true)
+}
+
+func (x *existing) handle(g repl.GroupID, db int, key []byte, at int64, rdb bool) bool {
+	if x == nil || len(x.fps) == 0 {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	fp := fingerprint(db, key)
+	word, mask, ok := x.bit(fp)
+	if !ok || *word&mask != 0 {
+		return false
+	}
+	*word |= mask
+	kind := byte(inStream)
+	if rdb {
+		kind = inRDB
+	}
+	x.pending[g] = append(x.pending[g], handledKey{fp: fp, at: at, rdb: rdb})
+	x.write(g, fp, at, kind)
+	return true
+}
+
+func (x *existing) write(g repl.GroupID, fp uint64, at int64, kind byte) {
+	var rec [recordSize]byte
+	binary.LittleEndian.PutUint64(rec[0:], fp)
+	binary.LittleEndian.PutUint32(rec[8:], uint32(g))
+	binary.LittleEndian.PutUint64(rec[16:], uint64(at))
+	rec[24] = kind
+	binary.LittleEndian.PutUint32(rec[28:], crc32.Checksum(rec[:28], castagnoli))
+	_, _ = x.buf.Write(rec[:]) // its error stays and is returned by sync
+	x.dirty = true
+}
+
+// sync makes what was handled durable. It must return before a mark that
+// relies on it is sent.
+func (x *existing) sync() error {
+	if x == nil {
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.dirty {
+		return nil
+	}
+	if err := x.buf.Flush(); err != nil {
+		return fmt.Errorf("write existing.log: %w", err)
+	}
+	if err := x.log.Sync(); err != nil {
+		return fmt.Errorf("write existing.log: %w", err)
+	}
+	x.dirty = false
+	return nil
+}
+
+// rewind takes back what g handled beyond its mark: it was not committed, or
+// is to be done again. It returns x, or nil when there are no keys.
+func (x *existing) rewind(g repl.GroupID, m Mark) *existing {
+	if x == nil || len(x.fps) == 0 {
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	kept := x.pending[g][:0]
+	for _, h := range x.pending[g] {
+		word, mask, ok := x.bit(h.fp)
+		if !ok {
+			continue
+		}
+		reached := m.Phase == checkpoint.PhaseStream && (h.rdb || h.at <= int64(m.Offset)) ||
+			m.Phase == checkpoint.PhaseRDB && h.rdb && h.at <= m.RDB
+		if reached {
+			*word |= mask
+			kept = append(kept, h)
+		} else {
+			*word &^= mask
+			x.write(g, h.fp, h.at, takenBack)
+		}
+	}
+	x.pending[g] = kept
+	return x
+}

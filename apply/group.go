@@ -1,0 +1,249 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// group drains the spool of one group. Its goroutine is the only user of all
+// but store, log, doubts and status, which the snapshot's goroutines share.
+type group struct {
+	id       repl.GroupID
+	job      *Job
+	store    *checkpoint.Apply
+	log      *slog.Logger
+	onReject RejectPolicy
+	now      func() time.Time
+	scripts  *scripts
+	skips    skips
+	doubts   doubtSet
+	changed  <-chan struct{}
+	lane     *Lane
+	spool    *spool.Group // nil until there is one
+	// read is the position of the last mark whose batch was answered to this
+	// process, or by its record to the one before, and its rejects stored.
+	read     repl.Offset
+	readFrom repl.Epoch
+	claimed  bool
+	well     bool // this session got something done, or found nothing left to do
+	recorded checkpoint.ApplyRecord
+
+	status groupStatus
+}
+
+func newGroup(j *Job, id repl.GroupID) (*group, error) {
+	g := &group{
+		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, skips: skips{},
+		lane: &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout},
+	}
+	g.status.Group, g.status.State = id, StateWaiting
+	var err error
+	if g.scripts, err = openScripts(g.store); err != nil {
+		return nil, err
+	}
+	rec, _, err := g.store.Group(id)
+	if err != nil {
+		return nil, err
+	}
+	g.claimed = rec.Claimed
+	g.status.Commands = rec.Commands
+	g.status.Epoch, g.status.Phase, g.status.RDBDone, g.status.Keys = rec.Epoch, rec.Phase, rec.RDBOffset, rec.RDBKeys
+	if rec.Phase == checkpoint.PhaseStream {
+		g.read, g.readFrom = rec.Offset, rec.Epoch
+		g.status.Applied = rec.Offset
+	}
+	var last checkpoint.Reject
+	err = g.store.Rejects(id, func(r checkpoint.Reject) error {
+		g.status.Rejects++
+		if !r.Applied {
+			g.skip(r.Epoch)[r.Offset] = true
+		}
+		last = r
+		return nil
+	})
+	if err == nil {
+		err = g.store.Doubts(id, func(d checkpoint.Doubt) error {
+			g.status.Doubtful++
+			g.doubts.add([]checkpoint.Doubt{d})
+			return nil
+		})
+	}
+	if err == nil && g.status.Rejects > 0 && g.onReject == RejectStop {
+		g.status.stopped = g.rejectStop(last)
+	}
+	return g, err
+}
+
+const (
+	firstWait = 100 * time.Millisecond
+	longWait  = 2 * time.Second
+)
+
+// run applies until ctx ends, everything is done (nil), or the group stops.
+func (g *group) run(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.log.Error("panic in apply", "panic", p, "stack", stack())
+			err = &StopError{
+				Reason: "internal-error",
+				What:   fmt.Sprintf("group %s: apply met a bug of its own at offset %s: %v", g.id, g.status.get().Applied, p),
+				Hint:   "report this with the log; other groups and capture go on, and the same command begins again from the mark",
+			}
+		}
+		g.status.end(err)
+	}()
+	if stop := g.status.stopped; stop != nil {
+		return stop
+	}
+	wait := g.job.o.firstWait
+	var since time.Time // of the waiting
+	for {
+		begun := g.now()
+		g.well = false
+		err := connErr(g.session(ctx))
+		var w *waitError
+		switch {
+		case ctx.Err() != nil, err == nil:
+			return nil
+		case errors.Is(err, errEnd):
+			g.status.update(func(st *Status) { st.State = StateFinished })
+			return nil
+		case errors.Is(err, errAgain):
+			continue
+		case errors.Is(err, errMoved):
+			w = &waitError{reason: "target-mark-changed", err: err}
+		case !errors.As(err, &w):
+			return err
+		}
+		if g.well {
+			wait, since = g.job.o.firstWait, time.Time{}
+		}
+		if since.IsZero() {
+			since = begun
+			if g.well {
+				since = g.now()
+			}
+			if w.reason != "target-mark-changed" {
+				g.log.Warn("apply waits", "reason", w.reason, "error", w.err)
+			}
+		}
+		g.status.waits(w, g.now())
+		if max := g.job.o.MaxWait; max > 0 && g.now().Sub(since) >= max {
+			return &StopError{
+				Reason: w.reason, What: fmt.Sprintf("group %s: waited %s (--wait): %v", g.id, max, w.err),
+				Hint: hintFor(w.reason), Err: w.err,
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, longWait)
+	}
+}
+
+// session takes the mark over and applies from it.
+func (g *group) session(ctx context.Context) error {
+	if err := g.findSpool(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	m, err := g.takeOver(ctx)
+	if err != nil {
+		return err
+	}
+	defer g.lane.Close()
+	conn := g.lane.conn
+	defer context.AfterFunc(ctx, func() { g.lane.hurry(conn) })()
+	if g.readFrom != 0 && g.readFrom == m.Epoch && (m.Phase != checkpoint.PhaseStream || m.Offset < g.read) {
+		g.log.Warn("the target lost what it had committed, and its mark with it; applying again from there",
+			"committed", g.read, "mark", m.Offset, "phase", string(m.Phase))
+	}
+	if m.Phase == checkpoint.PhaseNone {
+		info, err := g.awaitRDB(ctx)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		m.Epoch, m.Phase, m.ReplID = info.Epoch, checkpoint.PhaseRDB, info.ReplID
+		m.Offset, m.Start = info.Start, info.Start
+		if err := g.lane.Write(m); err != nil {
+			return err
+		}
+	}
+	info, err := g.epochInfo(g.lane.Mark())
+	if err != nil {
+		return err
+	}
+	g.status.position(g.lane.Mark(), counts{}, 0)
+	if g.lane.Mark().Phase == checkpoint.PhaseRDB {
+		g.status.restoring(info.RDBBytes)
+		if err := g.snapshot(ctx, info); err != nil || ctx.Err() != nil {
+			return err
+		}
+		g.log.Info("rdb applied", "epoch", info.Epoch, "keys", g.lane.Mark().Keys, "bytes", info.RDBBytes)
+	}
+	return g.stream(ctx, info)
+}
+
+// takeOver opens the lane, and remembers that the target bears our mark.
+func (g *group) takeOver(ctx context.Context) (Mark, error) {
+	m, err := g.lane.Open(ctx)
+	if errors.Is(err, errNoMark) {
+		if err := g.markMissing(ctx); err != nil {
+			return Mark{}, err
+		}
+		m, err = g.lane.Open(ctx)
+	}
+	switch {
+	case errors.Is(err, errNoMark): // another group's stream had begun: the target lost that too
+		return Mark{}, g.markLost()
+	case err != nil:
+		return Mark{}, err
+	}
+	g.job.wrote(g.lane.target)
+	if g.claimed {
+		return m, nil
+	}
+	rec, _, err := g.store.Group(g.id)
+	if err == nil {
+		rec.Claimed = true
+		err = g.store.PutGroup(g.id, rec)
+	}
+	if err != nil {
+		g.lane.Close()
+		return Mark{}, err
+	}
+	g.claimed = true
+	return m, nil
+}
+
+// record brings apply.db up to a mark whose rejects are stored.
+func (g *group) record(m Mark) error {
+	rec := checkpoint.ApplyRecord{
+		Epoch: m.Epoch, Phase: m.Phase, RDBOffset: m.RDB, RDBKeys: m.Keys, Offset: m.Offset,
+		Claimed: true, Owner: m.Owner, Commands: m.Commands,
+	}
+	if rec == g.recorded {
+		return nil
+	}
+	dated := rec
+	dated.UpdatedMS = g.now().UnixMilli()
+	if err := g.store.PutGroup(g.id, dated); err != nil {
+		return err
+	}
+	g.recorded = rec
+	return nil
+}
+
+// moved shows a position: of the mark, or beyond it over what is not data.
+func (g *group) moved(m Mark, seen counts, sourceMS int64) {
+	g.status.position(m, seen, sourceMS)
+	g.job.moved()
+}

@@ -1,0 +1,394 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+	"tairlift/spool"
+)
+
+// RejectPolicy says what a command that the target refuses for good does.
+type RejectPolicy uint8
+
+// The policies of --on-reject.
+const (
+	RejectStop     RejectPolicy = iota // the group stops
+	RejectContinue                     // it goes on; the keys are doubtful
+)
+
+// ExistingPolicy says what keys on the target that are not ours do.
+type ExistingPolicy uint8
+
+// The policies of --on-existing.
+const (
+	ExistingRefuse  ExistingPolicy = iota // nothing is written
+	ExistingReplace                       // a key of the source replaces them
+)
+
+// Options of an apply. SpoolDir, Job, Groups, Store and Addr are required.
+type Options struct {
+	SpoolDir string // DIR/spool
+	StateDir string // DIR/apply/<target>: the folder of the store
+	Job      spool.JobID
+	Groups   []repl.GroupID
+	Store    *checkpoint.Apply
+	Addr     string // of the target, host:port
+	Secret   resp.Secret
+
+	OnReject   RejectPolicy   // zero: stop
+	OnExisting ExistingPolicy // zero: refuse
+	// UntilEnd ends a group when everything in the spool is applied; what is
+	// missing there is an error then, and not waited for.
+	UntilEnd bool
+	// MaxWait bounds every wait for the target, and for bytes of the spool that
+	// must exist and are not there; 0 is no bound.
+	MaxWait time.Duration
+	// Timeout bounds the wait for one answer of the target; 0 is 20 s.
+	Timeout time.Duration
+	// Changed gives the channel that capture closes when more of a group is
+	// durable; nil, or a nil channel, polls the files.
+	Changed func(repl.GroupID) <-chan struct{}
+	// Vouched is capture's last published durable position of a group, so that
+	// bytes missing below it are noticed; nil when nothing is published.
+	Vouched func(repl.GroupID) (spool.Durable, bool)
+	Log     *slog.Logger     // nil is silent
+	Now     func() time.Time // nil is time.Now
+
+	batch       int           // commands of a batch; 0 goes by the round trip
+	markEntries int64         // entries of the RDB between two marks; 0 is 5000
+	firstWait   time.Duration // before the first session after a broken one; 0 is 100 ms
+}
+
+// Job applies the spool of several groups to one target.
+type Job struct {
+	o        Options
+	owner    owner
+	groups   []*group
+	existing *existing
+
+	mu     sync.Mutex   // guards what follows, but claiming
+	dbs    map[int]bool // databases known to exist on the target
+	runID  string       // of the target that dbs is about
+	change chan struct{}
+
+	claiming sync.Mutex // one claim at a time
+}
+
+// Open reads the store and makes sure that the target may be written to. If
+// the target cannot be reached but was reached before under this folder, Open
+// succeeds and Run waits for it.
+//
+// Errors: ErrNeverReached (wrapped), *RefusedError when the target holds keys
+// or marks that are not this job's, *StopError, else of the store.
+func Open(ctx context.Context, o Options) (*Job, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 20 * time.Second
+	}
+	if o.firstWait == 0 {
+		o.firstWait = firstWait
+	}
+	j := &Job{o: o, owner: newOwner(), dbs: map[int]bool{}, change: make(chan struct{})}
+	for _, id := range o.Groups {
+		g, err := newGroup(j, id)
+		if err != nil {
+			return nil, err
+		}
+		j.groups = append(j.groups, g)
+	}
+	var err error
+	if j.existing, err = openExisting(o.StateDir, o.Job); err != nil {
+		return nil, err
+	}
+	before, err := o.Store.Target()
+	if err != nil {
+		return nil, err
+	}
+	if err := j.firstClaim(ctx, before != ""); err != nil {
+		return nil, errors.Join(err, j.existing.Close())
+	}
+	return j, nil
+}
+
+// firstTries is how long a target that was never reached is tried.
+const firstTries = 2 * time.Second
+
+func (j *Job) firstClaim(ctx context.Context, reached bool) error {
+	until := time.Now().Add(firstTries)
+	for {
+		err := j.claim(ctx)
+		var w *waitError
+		err = connErr(err)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &w), ctx.Err() != nil:
+			return err
+		case reached:
+			j.o.Log.Warn("the target cannot be used now; apply waits for it", "reason", w.reason, "error", w.err)
+			return nil
+		case w.reason == "target-auth", w.reason == "target-protocol", w.reason == "target-unreachable" && time.Now().After(until):
+			return fmt.Errorf("%w: %w", ErrNeverReached, err)
+		case w.reason != "target-unreachable":
+			// It was reached, and says that it will be of use later.
+			j.o.Log.Warn("the target cannot be used now; apply waits for it", "reason", w.reason, "error", w.err, "hint", hintFor(w.reason))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(firstWait):
+		}
+	}
+}
+
+// control is a connection whose every command is bounded by the job's timeout.
+type control struct {
+	*resp.Conn
+	timeout time.Duration
+}
+
+func (j *Job) dial(ctx context.Context) (control, error) {
+	ctx, cancel := context.WithTimeout(ctx, j.o.Timeout)
+	defer cancel()
+	conn, err := resp.Dial(ctx, j.o.Addr, j.o.Secret)
+	return control{conn, j.o.Timeout}, err
+}
+
+// Do is resp.Conn's, bounded.
+func (c control) Do(ctx context.Context, args ...string) (resp.Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return c.Conn.Do(ctx, args...)
+}
+
+// doer is what asks the target one thing at a time.
+type doer interface {
+	Do(ctx context.Context, args ...string) (resp.Reply, error)
+}
+
+// claim writes a mark for each group that has none and was never claimed
+// before, after making sure that the target holds nobody else's keys.
+func (j *Job) claim(ctx context.Context) error {
+	j.claiming.Lock()
+	defer j.claiming.Unlock()
+	conn, err := j.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	t, err := probe(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if t.cluster {
+		return &RefusedError{
+			What: fmt.Sprintf("target %s is a node of a cluster, which this version does not write to", j.o.Addr),
+			Hint: "give the address of a standalone target",
+		}
+	}
+	var missing []repl.GroupID
+	for _, g := range j.groups {
+		r, err := conn.Do(ctx, "GET", markKey(j.o.Job, g.id))
+		if err != nil {
+			return fmt.Errorf("get mark of group %s: %w", g.id, err)
+		}
+		if r.Null {
+			missing = append(missing, g.id)
+		}
+	}
+	if err := j.o.Store.PutTarget(j.o.Addr); err != nil {
+		return err
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	lost := false // a mark that was there is gone, with a stream behind it
+	fresh := len(missing) == len(j.groups)
+	for _, id := range missing {
+		rec, _, err := j.o.Store.Group(id)
+		if err != nil {
+			return err
+		}
+		lost = lost || rec.Claimed && rec.Phase == checkpoint.PhaseStream
+	}
+	if lost { // each group says so itself
+		return nil
+	}
+	if fresh {
+		if err := j.refuseForeign(ctx, conn, t); err != nil {
+			return err
+		}
+	}
+	return j.writeMarks(ctx, conn, t, missing)
+}
+
+// shown is how many foreign keys a refusal names.
+const shown = 5
+
+func (j *Job) refuseForeign(ctx context.Context, conn doer, t target) error {
+	if j.o.OnExisting == ExistingReplace {
+		return j.existing.scan(ctx, conn, t)
+	}
+	r, err := conn.Do(ctx, "SMEMBERS", jobsKey)
+	if err != nil {
+		return fmt.Errorf("look for other jobs on the target: %w", err)
+	}
+	for _, other := range r.Elems {
+		if string(other.Str) != j.o.Job.String() {
+			return &RefusedError{
+				What: fmt.Sprintf("target %s holds the marks of another job, %s; this folder's job is %s", j.o.Addr, other.Str, j.o.Job),
+				Hint: "use that job's --dir; or empty the target; or replace what it holds with --on-existing replace",
+			}
+		}
+	}
+	names, total, err := foreignKeys(ctx, conn, t, shown)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &RefusedError{
+		What: fmt.Sprintf("target %s is not empty: about %d keys of somebody else's, such as %s", j.o.Addr, total, strings.Join(names, ", ")),
+		Hint: "give an empty target, or replace keys of the same name with --on-existing replace",
+	}
+}
+
+func (j *Job) writeMarks(ctx context.Context, conn doer, t target, missing []repl.GroupID) error {
+	cmds := [][]string{{"SELECT", "0"}, {"MULTI"}, {"SADD", jobsKey, j.o.Job.String()}}
+	for _, id := range missing {
+		m := Mark{Owner: j.owner.token(0), RunID: t.runID}
+		cmds = append(cmds, []string{"SET", markKey(j.o.Job, id), m.String(), "NX"})
+	}
+	cmds = append(cmds, []string{"EXEC"})
+	for _, args := range cmds {
+		if _, err := conn.Do(ctx, args...); err != nil {
+			var se resp.ServerError
+			if errors.As(err, &se) && args[0] == "EXEC" {
+				err = refusedExec(se)
+			}
+			return fmt.Errorf("write marks to the target: %w", err)
+		}
+	}
+	return nil
+}
+
+// Run applies until ctx ends, every group is done (UntilEnd), or every group
+// has stopped. It is called once. A stopped group stops no other; the error
+// joins those of all that stopped, in the order of Options.Groups: a *StopError,
+// or a *RefusedError of a target that could not be claimed before, else of the
+// store. It is ErrTaken alone when another process took the target over, which
+// ends every group. Once ctx has ended Run returns within about two seconds,
+// also when the target hangs. After Run, Status says what each group did.
+func (j *Job) Run(ctx context.Context) error {
+	defer j.existing.Close()
+	var wg sync.WaitGroup
+	errs := make([]error, len(j.groups))
+	taken, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i, g := range j.groups {
+		wg.Go(func() {
+			errs[i] = g.run(taken)
+			if errs[i] != nil {
+				st := g.status.get()
+				j.o.Log.Error("group stopped", "group", g.id.String(), "reason", st.Reason, "what", errs[i].Error(), "hint", st.Hint)
+			}
+			if errors.Is(errs[i], ErrTaken) { // not one group's matter
+				cancel()
+			}
+			j.moved()
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if errors.Is(err, ErrTaken) {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Status is the state of every group, in the order of Options.Groups. It may
+// be called at any time.
+func (j *Job) Status() []Status {
+	out := make([]Status, len(j.groups))
+	for i, g := range j.groups {
+		out[i] = g.status.get()
+	}
+	return out
+}
+
+// Changed is closed when a position or a state has moved.
+func (j *Job) Changed() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.change
+}
+
+func (j *Job) moved() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	close(j.change)
+	j.change = make(chan struct{})
+}
+
+// wrote tells which server a session begins on: one that restarted may have
+// fewer databases than before.
+func (j *Job) wrote(t target) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.runID != t.runID {
+		j.runID, j.dbs = t.runID, map[int]bool{}
+	}
+}
+
+// proveDB makes sure that the target has a database: a SELECT that fails
+// inside EXEC would send what follows to another one.
+func (j *Job) proveDB(ctx context.Context, db int) error {
+	if db == 0 {
+		return nil
+	}
+	j.mu.Lock()
+	known := j.dbs[db]
+	j.mu.Unlock()
+	if known {
+		return nil
+	}
+	conn, err := j.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
+		var se resp.ServerError
+		if errors.As(err, &se) {
+			if c, _ := classify(se); c == classPermanent {
+				return &StopError{
+					Reason: "target-database",
+					What:   fmt.Sprintf("the source uses database %d, which the target does not have: %s", db, se),
+					Hint:   "raise `databases` on the target, then start the same command again",
+				}
+			}
+		}
+		return err
+	}
+	j.mu.Lock()
+	j.dbs[db] = true
+	j.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,394 @@
+package apply
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"tairlift/internal/resp"
+)
+
+// owner makes the tokens of one process: each session of a lane writes a fresh
+// one into its mark, and knows every token of its own process.
+type owner string
+
+func newOwner() owner {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return owner(hex.EncodeToString(b[:]))
+}
+
+func (o owner) token(session int) string { return string(o) + "." + strconv.Itoa(session) }
+
+func (o owner) wrote(token string) bool {
+	return len(token) > len(o) && token[:len(o)] == string(o) && token[len(o)] == '.'
+}
+
+// errNoMark says that the target holds no mark for the lane.
+var errNoMark = errors.New("no mark on the target")
+
+// errMoved says that the mark is not what this session last wrote: somebody
+// else wrote it, or the target went back in time. The session ends; the next
+// one reads the mark and learns which.
+var errMoved = errors.New("the mark on the target is not the one this session wrote")
+
+// queueError is the answer of a server that refused a command at queue time.
+// Nothing of the batch happened.
+type queueError struct {
+	Index int // within the batch's commands; len(commands) and above are our own
+	Err   resp.ServerError
+}
+
+func (e *queueError) Error() string { return string(e.Err) }
+
+// Lane is one serial way into the target: batches are committed one after the
+// other, each in one MULTI/EXEC with the lane's mark.
+//
+// A session of a lane begins with Open, which writes a fresh owner token into
+// the mark. Each batch then goes Queue, Commit, Answer. Queue may be called
+// before Answer of the batch before, so that its bytes travel while that EXEC
+// is executed; Commit must come after it. EXEC is sent only after a GET behind
+// a WATCH has shown the very mark this session wrote last. So a batch is
+// executed at most once, whatever happens to connections: bytes that a hung
+// socket delivers late are either not followed by an EXEC, or their WATCH
+// precedes the next session's token.
+//
+// After any error the session is over and the connection closed; what was
+// committed is told by the mark that the next Open reads. A Lane is used by
+// one goroutine.
+type Lane struct {
+	addr    string
+	secret  resp.Secret
+	key     string // of the mark
+	owner   owner
+	taken   bool // this process has owned the mark before
+	session int
+	timeout time.Duration // for any one answer
+
+	conn   *resp.Conn
+	target target
+	mark   Mark   // as committed
+	text   []byte // its exact bytes
+	next   Mark   // of the batch queued or committed last
+	queued int    // commands of the batch queued, without our own
+	buf    []byte // the mark that GET returned
+	out    []byte // bytes around a batch
+	rtt    time.Duration
+
+	hurried atomic.Int64 // when waiting ends, in Unix nanoseconds; 0 is not yet
+}
+
+// hurryTime is what a session that is asked to end gives the target for what is
+// under way.
+const hurryTime = 2 * time.Second
+
+// hurry makes the rest of the session short, because the process is to stop. It
+// may be called from any goroutine, with the connection that Open made.
+func (l *Lane) hurry(conn *resp.Conn) {
+	end := time.Now().Add(hurryTime)
+	l.hurried.Store(end.UnixNano())
+	_ = conn.SetDeadline(end)
+}
+
+// bound gives the next answer its time, by one of the connection's
+// Set...Deadline methods.
+func (l *Lane) bound(set func(time.Time) error) error {
+	for {
+		hurried := l.hurried.Load()
+		end := time.Now().Add(l.timeout)
+		if hurried != 0 {
+			end = time.Unix(0, hurried)
+		}
+		if err := set(end); err != nil {
+			return err
+		}
+		if l.hurried.Load() == hurried { // else this undid what hurry had set
+			return nil
+		}
+	}
+}
+
+// Open connects and takes the mark over. It returns the mark found, with the
+// new owner in it. Errors: errNoMark, ErrTaken when a mark this process has
+// owned bears another process's token, else of the connection.
+func (l *Lane) Open(ctx context.Context) (Mark, error) {
+	l.Close()
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	conn, err := resp.Dial(ctx, l.addr, l.secret)
+	if err != nil {
+		return Mark{}, err
+	}
+	l.conn = conn
+	m, err := l.take(ctx)
+	if err != nil {
+		l.Close()
+		return Mark{}, err
+	}
+	return m, nil
+}
+
+func (l *Lane) take(ctx context.Context) (Mark, error) {
+	t, err := probe(ctx, l.conn)
+	if err != nil {
+		return Mark{}, err
+	}
+	l.target = t
+	do := func(args ...string) (resp.Reply, error) { return l.conn.Do(ctx, args...) }
+	for range 10 {
+		begun := time.Now()
+		if _, err := do("SELECT", "0"); err != nil {
+			return Mark{}, fmt.Errorf("select database 0 of the target: %w", err)
+		}
+		l.rtt = time.Since(begun)
+		if _, err := do("WATCH", l.key); err != nil {
+			return Mark{}, fmt.Errorf("watch mark %s: %w", l.key, err)
+		}
+		r, err := do("GET", l.key)
+		if err != nil {
+			return Mark{}, fmt.Errorf("get mark %s: %w", l.key, err)
+		}
+		if r.Null {
+			return Mark{}, errNoMark
+		}
+		m, err := ParseMark(string(r.Str))
+		if err != nil {
+			return Mark{}, &StopError{
+				Reason: "mark-unreadable",
+				What:   fmt.Sprintf("mark %s on the target cannot be read: %v", l.key, err),
+				Hint:   "a newer tairlift wrote it, or somebody else did: use that version, or empty the target and start with a fresh --dir",
+			}
+		}
+		if l.taken && !l.owner.wrote(m.Owner) {
+			return Mark{}, ErrTaken
+		}
+		l.session++
+		m.Owner, m.RunID = l.owner.token(l.session), t.runID
+		text := m.String()
+		if _, err := do("MULTI"); err != nil {
+			return Mark{}, fmt.Errorf("begin a transaction on the target: %w", err)
+		}
+		if _, err := do("SET", l.key, text); err != nil {
+			return Mark{}, fmt.Errorf("set mark %s: %w", l.key, err)
+		}
+		r, err = do("EXEC")
+		var se resp.ServerError
+		if errors.As(err, &se) {
+			err = refusedExec(se)
+		}
+		if err != nil {
+			return Mark{}, fmt.Errorf("write owner into mark %s: %w", l.key, err)
+		}
+		if r.Null { // an older session's last EXEC came between
+			continue
+		}
+		l.taken = true
+		l.mark, l.text = m, append(l.text[:0], text...)
+		return m, nil
+	}
+	return Mark{}, &waitError{reason: "target-mark-contended", err: fmt.Errorf("mark %s changed ten times while it was taken over", l.key)}
+}
+
+// Close ends the session.
+func (l *Lane) Close() {
+	if l.conn != nil {
+		l.conn.Close()
+		l.conn = nil
+	}
+}
+
+// Mark is the mark as this session knows it to be committed.
+func (l *Lane) Mark() Mark { return l.mark }
+
+// Queue sends a batch and the mark that vouches for it, up to and not
+// including EXEC. Of m, the position is the caller's; owner and run id are
+// filled in.
+func (l *Lane) Queue(b *Batch, m Mark) error {
+	m.Owner, m.RunID = l.mark.Owner, l.mark.RunID
+	l.next, l.queued = m, len(b.cmds)
+	out := resp.AppendCommandStrings(l.out[:0], "SELECT", "0")
+	out = resp.AppendCommandStrings(out, "WATCH", l.key)
+	out = resp.AppendCommandStrings(out, "GET", l.key)
+	out = resp.AppendCommandStrings(out, "MULTI")
+	if err := l.write(out); err != nil {
+		return err
+	}
+	if err := l.write(b.buf); err != nil {
+		return err
+	}
+	out = resp.AppendCommandStrings(out[:0], "SELECT", "0")
+	out = resp.AppendCommandStrings(out, "SET", l.key, m.String())
+	l.out = out
+	if err := l.write(out); err != nil {
+		return err
+	}
+	return l.conn.Flush()
+}
+
+// writePiece and readPiece are what one timeout is for: a batch may be as large
+// as the largest transaction of the source.
+const (
+	writePiece = 1 << 20 // bytes
+	readPiece  = 1000    // replies
+)
+
+func (l *Lane) write(p []byte) error {
+	for len(p) > 0 {
+		if err := l.bound(l.conn.SetWriteDeadline); err != nil {
+			return err
+		}
+		n, err := l.conn.Write(p[:min(len(p), writePiece)])
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// ownReplies is the number of our own commands behind a batch, within MULTI.
+const ownReplies = 2
+
+// Commit reads what the server said to the queued batch and sends its EXEC if
+// all of it was queued and the mark is still ours. Errors: *queueError, errMoved.
+func (l *Lane) Commit() error {
+	if err := l.bound(l.conn.SetReadDeadline); err != nil {
+		return err
+	}
+	for _, what := range []string{"select database 0", "watch the mark"} {
+		if _, err := l.conn.SkipReply(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	got, null, err := l.conn.ReadBulk(l.buf[:0])
+	if err != nil {
+		return fmt.Errorf("get the mark: %w", err)
+	}
+	l.buf = got
+	if _, err := l.conn.SkipReply(); err != nil {
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	var refused *queueError
+	for i := range l.queued + ownReplies {
+		if i%readPiece == readPiece-1 {
+			if err := l.bound(l.conn.SetReadDeadline); err != nil {
+				return err
+			}
+		}
+		_, err := l.conn.SkipReply()
+		var se resp.ServerError
+		switch {
+		case err == nil:
+		case !errors.As(err, &se):
+			return err
+		case refused == nil:
+			refused = &queueError{Index: i, Err: se}
+		}
+	}
+	switch {
+	case null || string(got) != string(l.text):
+		return errMoved
+	case refused != nil:
+		return refused
+	}
+	l.text = append(l.text[:0], l.next.String()...)
+	if err := l.write(execCommand); err != nil {
+		return err
+	}
+	return l.conn.Flush()
+}
+
+var execCommand = resp.AppendCommandStrings(nil, "EXEC")
+
+// Answer reads EXEC's reply. Once it returns without an error, the batch and
+// its mark are committed; commands of the batch that failed are in failed, by
+// their index within the batch. m is the mark given to Queue. Errors:
+// *unmarkedError; errMoved and a *waitError when nothing was executed.
+func (l *Lane) Answer(m Mark) (failed []resp.ExecError, err error) {
+	if err := l.bound(l.conn.SetReadDeadline); err != nil {
+		return nil, err
+	}
+	r, err := l.conn.ReadExec()
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Null:
+		return nil, errMoved
+	case r.Err != "":
+		return nil, refusedExec(r.Err)
+	}
+	own := r.N - ownReplies // another batch may be queued by now: l.queued is its
+	for _, e := range r.Errors {
+		if e.Index >= own {
+			return nil, &unmarkedError{cause: e.Err}
+		}
+	}
+	m.Owner, m.RunID = l.mark.Owner, l.mark.RunID
+	l.mark = m
+	return r.Errors, nil
+}
+
+// unmarkedError says that a batch was executed and its mark was not: what goes
+// on from the old mark applies the batch twice.
+type unmarkedError struct{ cause resp.ServerError }
+
+func (e *unmarkedError) Error() string {
+	return "the target executed a batch but refused its mark: " + string(e.cause)
+}
+
+// refusedExec is the answer of a server that had accepted every command and
+// then executed none: Redis 5 answers a write on a server that became a replica
+// meanwhile so. Whatever it says, the batch may be sent again.
+func refusedExec(e resp.ServerError) error {
+	cause := execCause(e)
+	if c, _ := classify(cause); c == classWait {
+		return cause
+	}
+	return &waitError{reason: "target-exec-refused", err: fmt.Errorf("the target does not execute a transaction: %w", cause)}
+}
+
+// Write commits m alone.
+func (l *Lane) Write(m Mark) error {
+	if err := l.Queue(&Batch{}, m); err != nil {
+		return err
+	}
+	err := l.Commit()
+	var q *queueError
+	if errors.As(err, &q) {
+		if c, _ := classify(q.Err); c == classPermanent {
+			return l.markRefused(q.Err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = l.Answer(m)
+	var u *unmarkedError
+	if errors.As(err, &u) { // there was nothing beside it
+		return l.markRefused(u.cause)
+	}
+	return err
+}
+
+func (l *Lane) markRefused(cause resp.ServerError) error {
+	return &StopError{
+		Reason: "mark-refused",
+		What:   fmt.Sprintf("the target refuses the mark %s: %s", l.key, cause),
+		Hint:   "give the target's account the right to SELECT, WATCH, GET and SET keys tairlift:*, then start the same command again",
+	}
+}
+
+// execCause finds in the text of a refused EXEC the error behind it: Redis 7
+// answers "EXECABORT Transaction discarded because of: OOM ...".
+func execCause(e resp.ServerError) resp.ServerError {
+	if _, cause, ok := strings.Cut(string(e), "because of: "); ok && e.Code() == "EXECABORT" {
+		return resp.ServerError(cause)
+	}
+	return e
+}

@@ -1,0 +1,159 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// Names of our keys on the target, all in database 0.
+const (
+	keyPrefix = "tairlift:"
+	jobsKey   = keyPrefix + "jobs" // a set: the ids of the jobs with marks here
+)
+
+// markKey is the name of a group's mark.
+func markKey(job spool.JobID, g repl.GroupID) string {
+	return keyPrefix + "mark:" + job.String() + ":" + fmt.Sprintf("%04d", uint32(g))
+}
+
+// heartbeatPrefix begins the keys that the incumbent writes into a source.
+const heartbeatPrefix = "DTS_REDIS_TIMESTAMP_HEARTBEAT"
+
+// isOurs tells whether key is never copied: a key of tairlift's own or a
+// heartbeat of another tool.
+func isOurs(key []byte) bool {
+	if len(key) == 0 {
+		return false
+	}
+	switch key[0] {
+	case 't':
+		return len(key) >= len(keyPrefix) && string(key[:len(keyPrefix)]) == keyPrefix
+	case 'D':
+		return len(key) >= len(heartbeatPrefix) && string(key[:len(heartbeatPrefix)]) == heartbeatPrefix
+	}
+	return false
+}
+
+// Mark is the position of one lane, kept in the target in the same EXEC as the
+// data it vouches for. Its text form is a line of key=value pairs.
+type Mark struct {
+	Owner  string           // token of the session that may write
+	Epoch  repl.Epoch       // 0 until the first epoch begins
+	Phase  checkpoint.Phase // none, rdb or stream
+	ReplID repl.ReplID      // the epoch's history
+	// Offset is the end of the last applied command; in the RDB phase the
+	// offset of the snapshot's cut.
+	Offset repl.Offset
+	// Start is where the batch that wrote this mark began: the commands in
+	// (Start, Offset] are those whose replies may be unread.
+	Start   repl.Offset
+	StartDB int // selected at Start
+	DB      int // selected at Offset
+	// RDB is the entry boundary below which every write was answered, and
+	// RDBDB the database selected there.
+	RDB   int64
+	RDBDB int
+	Keys  int64 // entries below RDB
+	// Commands counts those of the source's stream up to Offset that were sent.
+	Commands int64
+	RunID    string // of the target when the mark was written
+}
+
+const (
+	markVersion = "1"
+	markFields  = 14
+)
+
+// String is the mark as it stands in the target.
+func (m Mark) String() string {
+	phase, replid, run := string(m.Phase), string(m.ReplID), m.RunID
+	if phase == "" {
+		phase = "none"
+	}
+	if replid == "" {
+		replid = "-"
+	}
+	if run == "" {
+		run = "-"
+	}
+	return fmt.Sprintf("v=%s owner=%s epoch=%d phase=%s replid=%s offset=%d start=%d startdb=%d db=%d rdb=%d rdbdb=%d keys=%d cmds=%d run=%s",
+		markVersion, m.Owner, m.Epoch, phase, replid, m.Offset, m.Start, m.StartDB, m.DB, m.RDB, m.RDBDB, m.Keys, m.Commands, run)
+}
+
+// ParseMark reads what String printed. Fields may come in any order; an
+// unknown version, an unknown or a missing field is an error.
+func ParseMark(s string) (Mark, error) {
+	var m Mark
+	seen := 0
+	num := func(v string, bits int) (int64, error) { return strconv.ParseInt(v, 10, bits) }
+	for field := range strings.FieldsSeq(s) {
+		k, v, ok := strings.Cut(field, "=")
+		if !ok {
+			return Mark{}, fmt.Errorf("parse mark %q: field %q has no value", s, field)
+		}
+		var err error
+		var n int64
+		switch k {
+		case "v":
+			if v != markVersion {
+				err = fmt.Errorf("version %q, expected %s", v, markVersion)
+			}
+		case "owner":
+			m.Owner = v
+		case "epoch":
+			n, err = num(v, 32)
+			m.Epoch = repl.Epoch(n)
+		case "phase":
+			switch p := checkpoint.Phase(v); p {
+			case "none":
+			case checkpoint.PhaseRDB, checkpoint.PhaseStream:
+				m.Phase = p
+			default:
+				err = errors.New("unknown phase")
+			}
+		case "replid":
+			if v != "-" {
+				m.ReplID, err = repl.ParseReplID(v)
+			}
+		case "offset":
+			m.Offset, err = repl.ParseOffset(v)
+		case "start":
+			m.Start, err = repl.ParseOffset(v)
+		case "startdb":
+			n, err = num(v, 32)
+			m.StartDB = int(n)
+		case "db":
+			n, err = num(v, 32)
+			m.DB = int(n)
+		case "rdb":
+			m.RDB, err = num(v, 64)
+		case "rdbdb":
+			n, err = num(v, 32)
+			m.RDBDB = int(n)
+		case "keys":
+			m.Keys, err = num(v, 64)
+		case "cmds":
+			m.Commands, err = num(v, 64)
+		case "run":
+			if v != "-" {
+				m.RunID = v
+			}
+		default:
+			err = errors.New("unknown field")
+		}
+		if err != nil {
+			return Mark{}, fmt.Errorf("parse mark %q: field %s: %w", s, k, err)
+		}
+		seen++
+	}
+	if seen != markFields || m.RDB < 0 || m.DB < 0 || m.StartDB < 0 || m.RDBDB < 0 {
+		return Mark{}, fmt.Errorf("parse mark %q: %d fields, expected %d and no negative number", s, seen, markFields)
+	}
+	return m, nil
+}

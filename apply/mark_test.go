@@ -1,0 +1,58 @@
+package apply
+
+import (
+	"strings"
+	"testing"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+)
+
+func TestMarkRoundTrip(t *testing.T) {
+	id := repl.ReplID(strings.Repeat("0f", 20))
+	for _, m := range []Mark{
+		{Owner: "a.0"},
+		{Owner: "a.1", Epoch: 1, Phase: checkpoint.PhaseRDB, ReplID: id, Offset: 9, RDB: 1 << 40, RDBDB: 15, Keys: 7, RunID: "r"},
+		{Owner: "b.2", Epoch: 3, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 1 << 60, Start: 1<<60 - 1, DB: 2, StartDB: 1, Commands: 5, RunID: string(id)},
+	} {
+		got, err := ParseMark(m.String())
+		if err != nil || got != m {
+			t.Errorf("ParseMark(%q): got %+v, %v, want %+v", m, got, err, m)
+		}
+	}
+}
+
+func TestParseMarkRefuses(t *testing.T) {
+	good := Mark{Owner: "a.0"}.String()
+	for claim, text := range map[string]string{
+		"nothing":             "",
+		"a newer version":     strings.Replace(good, "v=1", "v=2", 1),
+		"an unknown field":    good + " more=1",
+		"a missing field":     strings.Replace(good, " db=0", "", 1),
+		"a negative database": strings.Replace(good, " db=0", " db=-1", 1),
+		"an unknown phase":    strings.Replace(good, "phase=none", "phase=x", 1),
+		"text":                "hello world",
+	} {
+		if m, err := ParseMark(text); err == nil {
+			t.Errorf("%s: got %+v, want an error", claim, m)
+		}
+	}
+}
+
+func TestOwnKeys(t *testing.T) {
+	for key, want := range map[string]bool{
+		"tairlift:jobs": true, "tairlift:": true, "tairlift": false, "t": false, "": false,
+		"DTS_REDIS_TIMESTAMP_HEARTBEAT": true, "DTS_REDIS_TIMESTAMP_HEARTBEAT3": true, "DTS_REDIS": false, "D": false,
+	} {
+		if got := isOurs([]byte(key)); got != want {
+			t.Errorf("isOurs(%q): got %v, want %v", key, got, want)
+		}
+	}
+}
+
+func TestOwnerKnowsItsTokens(t *testing.T) {
+	a, b := newOwner(), newOwner()
+	if !a.wrote(a.token(3)) || a.wrote(b.token(3)) || a.wrote("") || a.wrote(string(a)) {
+		t.Errorf("owner %s wrote: own %v, other's %v", a, a.wrote(a.token(3)), a.wrote(b.token(3)))
+	}
+}

@@ -1,0 +1,216 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/command"
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+)
+
+// errAgain begins the next session at once.
+var errAgain = errors.New("begin again from the mark")
+
+// rejected records the commands of a committed batch that failed. stop is a
+// StopError, unless the job goes on past rejects; err is that of the store.
+func (g *group) rejected(b *Batch, failed []resp.ExecError) (stop, err error) {
+	var rejects []checkpoint.Reject
+	astray := -1
+	for _, f := range failed {
+		args, err := b.command(f.Index)
+		if err != nil {
+			return nil, err
+		}
+		if string(args[0]) == "SELECT" && astray < 0 { // ours: proven before, but the target may have changed
+			astray = len(rejects)
+		}
+		rejects = append(rejects, g.newReject(b.cmds[f.Index], args, f.Err, true))
+	}
+	if len(rejects) == 0 {
+		return nil, nil
+	}
+	if err := g.addRejects(rejects); err != nil {
+		return nil, err
+	}
+	switch {
+	case astray >= 0:
+		return &StopError{
+			Reason: "target-database",
+			What: fmt.Sprintf("group %s: the target lost database %d while it was used (%s); commands up to offset %s ran in another one",
+				g.id, rejects[astray].DB, rejects[astray].Error, b.end),
+			Hint: "give the target its databases back, empty it, and start over with a fresh --dir",
+		}, nil
+	case g.onReject == RejectContinue:
+		g.log.Warn("command rejected by the target", "offset", rejects[0].Offset, "count", len(rejects), "error", rejects[0].Error)
+		return nil, nil
+	}
+	return g.rejectStop(rejects[0]), nil
+}
+
+// refuse handles a command that will never be accepted; its batch did not
+// happen. With RejectContinue it is left out from now on.
+func (g *group) refuse(at batched, args [][]byte, cause resp.ServerError) error {
+	r := g.newReject(at, args, cause, false)
+	if g.onReject != RejectContinue {
+		return g.rejectStop(r)
+	}
+	if err := g.addRejects([]checkpoint.Reject{r}); err != nil {
+		return err
+	}
+	g.skip(r.Epoch)[at.end] = true
+	g.log.Warn("command rejected by the target", "offset", at.end, "error", string(cause))
+	return errAgain
+}
+
+// unmarked handles a batch that was executed without its mark. Its keys are
+// doubtful, and the reject that is recorded keeps the group stopped until a
+// person has decided: going on applies the batch again.
+func (g *group) unmarked(b *Batch, u *unmarkedError) error {
+	r := checkpoint.Reject{
+		Group: g.id, Epoch: g.lane.Mark().Epoch, Offset: b.end, Phase: checkpoint.PhaseStream,
+		Command: resp.AppendCommandStrings(nil, "SET", g.lane.key), Error: string(u.cause), Applied: true,
+	}
+	var doubts []checkpoint.Doubt
+	for i, c := range b.cmds {
+		args, err := b.command(i)
+		if err != nil {
+			return err
+		}
+		for _, k := range command.Lookup(args[0]).AppendKeys(nil, args) {
+			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Offset: c.end})
+		}
+	}
+	doubts = g.doubts.fresh(doubts)
+	if err := g.store.AddRejects([]checkpoint.Reject{r}, doubts); err != nil {
+		return err
+	}
+	g.doubts.add(doubts)
+	g.status.count(1, len(doubts))
+	return &StopError{
+		Reason: "mark-refused",
+		What:   fmt.Sprintf("group %s: %v (%s); the batch up to offset %s would be applied twice", g.id, u, g.lane.key, b.end),
+		Hint:   "the rights of the target's account changed while it was used: restore them, empty the target, start over with a fresh --dir",
+		Err:    u,
+	}
+}
+
+func (g *group) newReject(at batched, args [][]byte, cause resp.ServerError, restApplied bool) checkpoint.Reject {
+	r := checkpoint.Reject{
+		Group: g.id, Epoch: g.lane.Mark().Epoch, Offset: at.end, Phase: checkpoint.PhaseStream, DB: int(at.db),
+		Error: string(cause), Applied: restApplied,
+	}
+	r.Command = resp.AppendCommand(nil, args...)
+	r.Command = r.Command[:min(len(r.Command), 4096)]
+	for _, k := range command.Lookup(args[0]).AppendKeys(nil, args) {
+		r.Keys = append(r.Keys, slices.Clone(k))
+	}
+	return r
+}
+
+// addRejects records rejects and with them the doubt about their keys. It may be
+// called from several goroutines.
+func (g *group) addRejects(rejects []checkpoint.Reject) error {
+	var doubts []checkpoint.Doubt
+	for _, r := range rejects {
+		for _, k := range r.Keys {
+			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: r.DB, Key: k, Why: "reject", Offset: r.Offset})
+		}
+	}
+	doubts = g.doubts.fresh(doubts)
+	if err := g.store.AddRejects(rejects, doubts); err != nil {
+		return err
+	}
+	g.doubts.add(doubts)
+	g.status.count(len(rejects), len(doubts))
+	return nil
+}
+
+// addDoubts records keys as doubtful and returns how many were not yet.
+func (g *group) addDoubts(doubts []checkpoint.Doubt) (int, error) {
+	doubts = g.doubts.fresh(doubts)
+	if len(doubts) == 0 {
+		return 0, nil
+	}
+	if err := g.store.AddDoubts(doubts); err != nil {
+		return 0, err
+	}
+	g.doubts.add(doubts)
+	g.status.count(0, len(doubts))
+	return len(doubts), nil
+}
+
+func (g *group) rejectStop(r checkpoint.Reject) error {
+	s := &StopError{
+		Reason: "reject",
+		What:   fmt.Sprintf("group %s: the target rejected a command for database %d ending at offset %s: %s", g.id, r.DB, r.Offset, r.Error),
+		Hint:   "find out why the key differs on the target; to go on past rejected commands and list their keys as doubtful, start the same command with --on-reject continue",
+	}
+	if r.Phase == checkpoint.PhaseRDB {
+		s.What = fmt.Sprintf("group %s: the target refused an entry of the RDB, in database %d: %s", g.id, r.DB, r.Error)
+		s.Hint = "a target older than the source cannot restore its encodings: use a target of at least the source's version; or go on without the key by --on-reject continue"
+	}
+	if len(r.Keys) > 0 {
+		s.What += fmt.Sprintf(" (key %q)", r.Keys[0])
+	}
+	return s
+}
+
+// doubtSet knows the keys that the store holds as doubtful, by fingerprints, so
+// that each is written and counted once.
+type doubtSet struct {
+	mu   sync.Mutex
+	keys map[uint64]struct{}
+}
+
+func doubtPrint(db int, key []byte) uint64 { return xxh3.HashSeed(key, uint64(db)) }
+
+func (s *doubtSet) has(db int, key []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.keys[doubtPrint(db, key)]
+	return ok
+}
+
+// fresh returns those of ds that are not known, each once.
+func (s *doubtSet) fresh(ds []checkpoint.Doubt) []checkpoint.Doubt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []checkpoint.Doubt
+	seen := map[uint64]bool{}
+	for _, d := range ds {
+		fp := doubtPrint(d.DB, d.Key)
+		if _, ok := s.keys[fp]; !ok && !seen[fp] {
+			seen[fp] = true
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func (s *doubtSet) add(ds []checkpoint.Doubt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys == nil {
+		s.keys = map[uint64]struct{}{}
+	}
+	for _, d := range ds {
+		s.keys[doubtPrint(d.DB, d.Key)] = struct{}{}
+	}
+}
+
+// skips are the ends of commands that were rejected at queue time, by epoch.
+type skips map[repl.Epoch]map[repl.Offset]bool
+
+// skip is the set of one epoch.
+func (g *group) skip(e repl.Epoch) map[repl.Offset]bool {
+	if g.skips[e] == nil {
+		g.skips[e] = map[repl.Offset]bool{}
+	}
+	return g.skips[e]
+}

@@ -1,0 +1,138 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/resp"
+)
+
+// connName names the connections that write outside a mark.
+func (g *group) connName() string {
+	return "tairlift-" + g.job.o.Job.String()[:12] + "-" + g.id.String()
+}
+
+// killOlder ends every connection of older sessions, after which none of their
+// bytes can be executed: our token is in the mark, and a connection writes
+// only after it has read the mark under its name.
+func (g *group) killOlder(ctx context.Context) error {
+	conn := control{g.lane.conn, g.lane.timeout}
+	r, err := conn.Do(ctx, "CLIENT", "LIST")
+	if err != nil {
+		return fmt.Errorf("list the target's connections: %w", err)
+	}
+	for _, id := range clientsNamed(string(r.Str), g.connName()) {
+		_, err := conn.Do(ctx, "CLIENT", "KILL", "ID", id)
+		var se resp.ServerError
+		if errors.As(err, &se) && se.Code() == "ERR" { // "No such client": it went by itself
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("end an older connection to the target: %w", err)
+		}
+	}
+	return nil
+}
+
+// restorer sends chunks over one connection.
+func (s *snapshot) restorer(ctx context.Context) error {
+	conn, err := s.g.job.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Do(ctx, "CLIENT", "SETNAME", s.g.connName()); err != nil {
+		return fmt.Errorf("name a connection to the target: %w", err)
+	}
+	key := markKey(s.g.job.o.Job, s.g.id)
+	r, err := conn.Do(ctx, "GET", key)
+	if err != nil {
+		return fmt.Errorf("get mark %s: %w", key, err)
+	}
+	if m, err := ParseMark(string(r.Str)); err != nil || m.Owner != s.owner {
+		return errMoved
+	}
+	release, err := conn.CloseOn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = release() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case c, ok := <-s.full:
+			if !ok {
+				return nil
+			}
+			if err := s.restore(conn, c); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return err
+			}
+			s.water.done(c)
+			s.free <- c // never full: it has room for every chunk
+		}
+	}
+}
+
+// restore sends one chunk and reads its replies.
+func (s *snapshot) restore(conn control, c *chunk) error {
+	for buf := c.buf; len(buf) > 0; {
+		if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
+			return err
+		}
+		n, err := conn.Write(buf[:min(len(buf), writePiece)])
+		if err != nil {
+			return err
+		}
+		buf = buf[n:]
+	}
+	if err := conn.Flush(); err != nil {
+		return err
+	}
+	for i, cmd := range c.cmds {
+		if i%readPiece == 0 {
+			if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
+				return err
+			}
+		}
+		_, err := conn.SkipReply()
+		var se resp.ServerError
+		switch {
+		case err == nil:
+		case !errors.As(err, &se):
+			return err
+		default:
+			if err := s.failed(c, cmd, se); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// failed handles a command that the target refused; the others of its chunk
+// are executed.
+func (s *snapshot) failed(c *chunk, cmd chunkCmd, cause resp.ServerError) error {
+	if cmd.selects {
+		return fmt.Errorf("select database %d of the target: %w", cmd.db, cause)
+	}
+	if kind, _ := classify(cause); kind == classWait {
+		return cause
+	}
+	key := c.keys[cmd.from:cmd.to]
+	r := checkpoint.Reject{
+		Group: s.g.id, Epoch: s.epoch, Phase: checkpoint.PhaseRDB, DB: cmd.db, Keys: [][]byte{slices.Clone(key)},
+		Command: resp.AppendCommandStrings(nil, "RESTORE", string(key[:min(len(key), 4096)])), Error: string(cause), Applied: true,
+	}
+	if s.g.onReject != RejectContinue {
+		return s.g.rejectStop(r)
+	}
+	return s.g.addRejects([]checkpoint.Reject{r})
+}

@@ -1,0 +1,262 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/rdb"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+const (
+	// snapshotConns is the number of connections that restore one group's RDB.
+	snapshotConns = 3
+	// markEvery bounds, with markEntries, how far the mark lags the boundary.
+	markEvery = time.Second
+)
+
+// snapshot restores one epoch's RDB: one goroutine decodes it into chunks,
+// several send them, and the group's own moves the mark after them.
+type snapshot struct {
+	g      *group
+	owner  string // of the session
+	epoch  repl.Epoch
+	target target
+	dec    *rdb.Decoder
+	aux    error // met in a callback of dec
+	full   chan *chunk
+	free   chan *chunk
+	water  lowWater
+}
+
+// snapshot restores the RDB of the mark's epoch from the mark's boundary on.
+// When it returns nil without ctx having ended, the mark is in the stream
+// phase at the epoch's start.
+func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
+	m := g.lane.Mark()
+	in, err := g.spool.OpenRDB(info.Epoch)
+	if err != nil {
+		return g.spoolErr(err)
+	}
+	defer in.Close()
+	g.job.existing.rewind(g.id, m)
+	s := &snapshot{
+		g: g, owner: m.Owner, epoch: info.Epoch, target: g.lane.target,
+		full: make(chan *chunk, snapshotConns), free: make(chan *chunk, 2*snapshotConns),
+		water: lowWater{boundary: rdb.Boundary{Offset: m.RDB, DB: m.RDBDB}, keys: m.Keys, every: g.job.o.markEntries},
+	}
+	for range cap(s.free) {
+		s.free <- &chunk{}
+	}
+	if err := s.open(ctx, in, m); err != nil {
+		return err
+	}
+	if err := g.killOlder(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	eg, ectx := errgroup.WithContext(ctx)
+	for range snapshotConns {
+		eg.Go(func() error { return s.restorer(ectx) })
+	}
+	eg.Go(func() error {
+		defer close(s.full)
+		return s.decode(ectx)
+	})
+	done := make(chan error, 1)
+	go func() { done <- eg.Wait() }()
+	err = s.follow(done)
+	cancel() // what is in flight is repeated from the mark
+	_ = eg.Wait()
+	if err != nil {
+		return err
+	}
+	next := g.lane.Mark()
+	next.Phase, next.Offset, next.Start = checkpoint.PhaseStream, info.Start, info.Start
+	next.DB, next.StartDB, next.RDB = 0, 0, info.RDBBytes
+	return g.advance(next, counts{})
+}
+
+// follow writes the mark after the boundary until the workers are done, and
+// returns their error or its own.
+func (s *snapshot) follow(done <-chan error) error {
+	tick := time.NewTicker(markEvery)
+	defer tick.Stop()
+	for running := true; running; {
+		select {
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+			running = false
+		case <-tick.C:
+		case <-s.water.due():
+		}
+		next := s.g.lane.Mark()
+		b, keys, seen := s.water.get()
+		if b.Offset <= next.RDB {
+			continue
+		}
+		next.RDB, next.RDBDB, next.Keys = b.Offset, b.DB, keys
+		if err := s.g.advance(next, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// advance writes a mark of the RDB phase and records it.
+func (g *group) advance(m Mark, seen counts) error {
+	if err := g.job.existing.sync(); err != nil {
+		return err
+	}
+	if err := g.lane.Write(m); err != nil {
+		return err
+	}
+	g.well = true
+	g.moved(m, seen, 0)
+	return g.record(g.lane.Mark())
+}
+
+// open opens the RDB at the mark's boundary.
+func (s *snapshot) open(ctx context.Context, in *spool.RDBReader, m Mark) error {
+	o := rdb.Options{
+		NoStringPayload: s.target.setPXAT(),
+		OnAux: func(key, value []byte) {
+			if string(key) == "lua" && s.aux == nil { // Redis 4.0 to 6.2 keep scripts here
+				s.aux = s.g.scripts.keep(value)
+			}
+		},
+		OnFunction: func(payload []byte) {
+			if s.aux == nil {
+				s.aux = s.loadFunction(ctx, payload)
+			}
+		},
+	}
+	if m.RDB == 0 {
+		s.dec = rdb.NewDecoder(in, o)
+		return nil
+	}
+	header := make([]byte, 9)
+	if _, err := io.ReadFull(in, header); err != nil {
+		return s.g.spoolErr(err)
+	}
+	version, err := strconv.Atoi(string(header[5:]))
+	if err != nil {
+		return s.corrupt(err)
+	}
+	if err := in.SeekTo(m.RDB); err != nil {
+		return s.g.spoolErr(err)
+	}
+	s.dec = rdb.Resume(in, rdb.Boundary{Offset: m.RDB, DB: m.RDBDB, Version: version}, o)
+	return nil
+}
+
+// loadFunction brings a library of Redis 7 functions to the target.
+func (s *snapshot) loadFunction(ctx context.Context, payload []byte) error {
+	if s.target.major < 7 {
+		return &StopError{
+			Reason: "functions-unsupported",
+			What:   fmt.Sprintf("group %s: the source has function libraries, which the target's version %s does not know", s.g.id, s.target.version),
+			Hint:   "use a target of version 7.0 or later, or delete the libraries on the source (FUNCTION DELETE) and start over",
+		}
+	}
+	conn, err := s.g.job.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err = conn.Do(ctx, "FUNCTION", "RESTORE", string(payload), "REPLACE"); err != nil {
+		return fmt.Errorf("load a function library: %w", err)
+	}
+	return nil
+}
+
+// decode fills chunks until the RDB's end.
+func (s *snapshot) decode(ctx context.Context) error {
+	var (
+		c   *chunk
+		seq int64
+	)
+	send := func() error {
+		c.end = s.dec.Boundary()
+		select {
+		case s.full <- c:
+			c = nil
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	for {
+		e, err := s.dec.Next()
+		var fe *rdb.FormatError
+		switch {
+		case s.aux != nil:
+			return s.aux
+		case err == io.EOF && c != nil:
+			return send()
+		case err == io.EOF:
+			return nil
+		case errors.As(err, &fe):
+			return s.corrupt(err)
+		case err != nil:
+			return s.g.spoolErr(err)
+		}
+		if c == nil {
+			select {
+			case c = <-s.free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			c.reset(seq)
+			seq++
+		}
+		if err := s.add(ctx, c, e); err != nil {
+			return err
+		}
+		if c.isFull() {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// add puts an entry into a chunk.
+func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry) error {
+	c.entries++
+	if isOurs(e.Key) {
+		c.seen.ignored++
+		return nil
+	}
+	if c.db != e.DB {
+		if err := s.g.job.proveDB(ctx, e.DB); err != nil {
+			return err
+		}
+		c.use(e.DB)
+	}
+	s.g.job.existing.replaced(s.g.id, e.DB, e.Key, s.dec.Boundary().Offset)
+	if e.ExpireMS != 0 && e.ExpireMS <= s.g.now().UnixMilli() {
+		c.seen.expired++
+	}
+	c.add(e, s.target)
+	return nil
+}
+
+func (s *snapshot) corrupt(err error) error {
+	return &StopError{
+		Reason: "rdb-unreadable",
+		What:   fmt.Sprintf("group %s: the RDB of epoch %s cannot be read: %v", s.g.id, s.epoch, err),
+		Hint:   "its checksum is right, so the source wrote it so: report the type and the source's version; nothing behind it was applied",
+		Err:    err,
+	}
+}

@@ -1,0 +1,173 @@
+package apply
+
+import (
+	"errors"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+)
+
+// State is what a group's apply is doing.
+type State string
+
+// The states. Whether a streaming group is in sync is for the caller to say,
+// who knows the source's offset.
+const (
+	StateWaiting   State = "waiting"      // for a spool, or an RDB that has arrived whole
+	StateRestoring State = "applying-rdb" // the RDB is being restored
+	StateStreaming State = "streaming"    // the stream is being applied
+	StateStopped   State = "stopped"      // see Reason; a person has to look
+	StateFinished  State = "finished"     // everything in the spool is applied (UntilEnd)
+)
+
+// Status is a snapshot of one group's apply.
+type Status struct {
+	Group  repl.GroupID
+	State  State
+	Reason string // a slug while something is waited for, or why it stopped
+	What   string // the error behind Reason
+	Hint   string
+	Since  time.Time // of Reason
+	Epoch  repl.Epoch
+	Phase  checkpoint.Phase
+	// Applied is the stream position up to which everything is on the target;
+	// it moves over PINGs too. Valid in the stream phase.
+	Applied repl.Offset
+	// AppliedMS is when the source executed what Applied ends with, in ms
+	// since 1970 by the source's clock; 0 = not known.
+	AppliedMS int64
+	RDBDone   int64 // bytes of the RDB that are on the target
+	RDBTotal  int64 // 0 = not known yet
+	Keys      int64 // entries of the RDB that are on the target
+	Commands  int64 // of the source's stream, executed on the target
+	Ignored   int64 // commands and entries never sent: PINGs, heartbeats, ...
+	Unknown   int64 // commands passed through that no table knows
+	Expired   int64 // keys whose deadline had passed when they were sent
+	Rejects   int
+	Doubtful  int
+	// DateWidth is the widest uncertainty of a deadline, beyond the clock's.
+	DateWidth time.Duration
+}
+
+type groupStatus struct {
+	mu sync.Mutex
+	Status
+	stopped error // known before the first session
+}
+
+func (s *groupStatus) get() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Status
+}
+
+func (s *groupStatus) update(fn func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn(&s.Status)
+}
+
+func clearReason(st *Status) { st.Reason, st.What, st.Hint, st.Since = "", "", "", time.Time{} }
+
+func (s *groupStatus) idle() {
+	s.update(func(st *Status) { clearReason(st); st.State = StateWaiting })
+}
+
+func (s *groupStatus) restoring(total int64) {
+	s.update(func(st *Status) { clearReason(st); st.State, st.RDBTotal = StateRestoring, total })
+}
+
+func (s *groupStatus) streaming(total int64) {
+	s.update(func(st *Status) {
+		clearReason(st)
+		st.State, st.RDBTotal, st.RDBDone = StateStreaming, total, total
+	})
+}
+
+func (s *groupStatus) waits(w *waitError, now time.Time) {
+	s.update(func(st *Status) {
+		if st.Reason != w.reason {
+			st.Reason, st.Since = w.reason, now
+		}
+		st.What, st.Hint = w.err.Error(), hintFor(w.reason)
+	})
+}
+
+func (s *groupStatus) position(m Mark, seen counts, sourceMS int64) {
+	s.update(func(st *Status) {
+		st.Epoch, st.Phase = m.Epoch, m.Phase
+		st.RDBDone, st.Keys = m.RDB, m.Keys
+		if m.Phase == checkpoint.PhaseStream {
+			st.Applied = m.Offset
+		}
+		if sourceMS != 0 {
+			st.AppliedMS = sourceMS
+		}
+		st.Commands = m.Commands
+		st.Ignored += seen.ignored
+		st.Unknown += seen.unknown
+		st.Expired += seen.expired
+		st.DateWidth = max(st.DateWidth, seen.width)
+	})
+}
+
+func (s *groupStatus) count(rejects, doubts int) {
+	s.update(func(st *Status) { st.Rejects += rejects; st.Doubtful += doubts })
+}
+
+// end says how the group ended. Without an error its state stays what it was.
+func (s *groupStatus) end(err error) {
+	var (
+		stop    *StopError
+		refused *RefusedError
+	)
+	s.update(func(st *Status) {
+		if err == nil {
+			clearReason(st)
+			return
+		}
+		st.State, st.Reason, st.What, st.Since = StateStopped, "error", err.Error(), time.Now()
+		st.Hint = "mend the cause, then start the same command: it goes on from the mark on the target"
+		switch {
+		case errors.As(err, &stop):
+			st.Reason, st.What, st.Hint = stop.Reason, stop.What, stop.Hint
+		case errors.As(err, &refused):
+			st.Reason, st.What, st.Hint = "refused", refused.What, refused.Hint
+		case errors.Is(err, ErrTaken):
+			st.Reason, st.Hint = "taken-over", "one apply per job and target: stop the other one, then start the same command"
+		}
+	})
+}
+
+func stack() string { return string(debug.Stack()) }
+
+// hints say what to do while a reason lasts.
+var hints = map[string]string{
+	"target-unreachable":    "is the target up, and its address right? apply goes on by itself when it is back",
+	"target-oom":            "the target is full and evicts nothing: give it more memory; apply goes on by itself",
+	"target-loading":        "the target is loading its data; apply goes on by itself",
+	"target-readonly":       "the target is a read-only replica: give --target the master's address, or wait for the failover to end",
+	"target-misconf":        "the target refuses writes because it cannot save to its disk: mend that (see its log); apply goes on by itself",
+	"target-cluster-down":   "the target's cluster is down; apply goes on by itself when it is back",
+	"target-try-again":      "the target's cluster is moving slots; apply goes on by itself",
+	"target-busy-script":    "a script blocks the target: SCRIPT KILL ends it; apply goes on by itself",
+	"target-master-down":    "the target is a replica without its master: give --target the master's address",
+	"target-no-replicas":    "the target wants more replicas than it has (min-replicas-to-write); apply goes on by itself",
+	"target-auth":           "set TAIRLIFT_TARGET_PASSWORD or --target-password-file to the target's password, as password or user:password",
+	"target-clients":        "the target has as many clients as its maxclients allows; apply goes on by itself",
+	"target-exec-refused":   "nothing was executed, and it is sent again; see the target's log if this lasts",
+	"target-protocol":       "is --target the address of a Redis server?",
+	"target-mark-changed":   "is another apply of this job running? this one looks at the mark again",
+	"target-mark-contended": "is another apply of this job running? this one looks at the mark again",
+	"spool-missing":         "a copy under way is waited for; if none is, copy the folder again",
+}
+
+func hintFor(reason string) string {
+	if h, ok := hints[reason]; ok {
+		return h
+	}
+	return "apply goes on by itself when the reason is gone"
+}

@@ -1,0 +1,292 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+	"tairlift/spool"
+)
+
+const (
+	// batchBytes bounds a batch, but for a source transaction larger than it.
+	batchBytes = 512 << 10
+	// idleMark is how far apart marks are written while only PINGs come.
+	idleMark = 10 * time.Second
+	// recordEvery bounds how often apply.db is told of progress.
+	recordEvery = time.Second
+)
+
+// batchCommands bounds the commands of a batch by the round trip to the
+// target: enough to hide it, not so many that other clients wait long.
+func batchCommands(rtt time.Duration) int {
+	return min(1000+int(rtt/time.Millisecond)*500, 16000)
+}
+
+// streamer applies one epoch's stream over one lane session.
+type streamer struct {
+	g    *group
+	lane *Lane
+	tr   translator
+	in   *spool.StreamReader
+	pars *resp.Parser
+	recv time.Time
+
+	batches  [2]Batch
+	cur      int // the batch that is being filled
+	inflight *flight
+	limit    int         // commands
+	shown    repl.Offset // in the status
+	marked   time.Time
+	recorded time.Time
+}
+
+// flight is a batch whose EXEC was sent.
+type flight struct {
+	batch *Batch
+	mark  Mark
+	seen  counts
+}
+
+// stream applies the epoch's stream from the mark on. It runs until ctx ends
+// (nil), the session breaks, or the group stops.
+func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
+	m := g.lane.Mark()
+	in, err := g.openStream(m)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if m.Start < m.Offset && (g.readFrom != m.Epoch || g.read < m.Offset) {
+		if err := g.unread(ctx, control{g.lane.conn, g.lane.timeout}, m); err != nil {
+			return err
+		}
+	}
+	g.read, g.readFrom = m.Offset, m.Epoch
+	g.status.streaming(info.RDBBytes)
+	s := &streamer{
+		g: g, lane: g.lane, in: in, pars: resp.NewParser(m.Offset),
+		limit: batchCommands(g.lane.rtt), marked: g.now(), recorded: g.now(),
+	}
+	if g.job.o.batch > 0 {
+		s.limit = g.job.o.batch
+	}
+	s.tr = translator{
+		group: g.id, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
+		proveDB: func(db int) error { return g.job.proveDB(ctx, db) },
+		skip:    g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
+	}
+	s.tr.start(&s.batches[0], m.Offset, m.DB)
+	err = s.run(ctx)
+	// What was answered is not to be called unread by the next process.
+	if rerr := s.record(true); err == nil {
+		err = rerr
+	}
+	return err
+}
+
+func (s *streamer) run(ctx context.Context) error {
+	for {
+		s.g.arm()
+		cause := s.fill(ctx)
+		if len(s.tr.batch.cmds) > 0 {
+			if err := s.send(); err != nil {
+				return err
+			}
+			if cause == nil {
+				continue
+			}
+		}
+		if err := s.land(); err != nil { // whatever is in flight
+			return err
+		}
+		if err := s.idle(cause != nil || ctx.Err() != nil); err != nil {
+			return err
+		}
+		if cause != nil || ctx.Err() != nil {
+			return cause
+		}
+		s.g.well = true
+		s.g.await(ctx)
+	}
+}
+
+// fill translates what can be had without waiting, up to a full batch. cause
+// is why the stream cannot go on behind the batch: the end of the epoch,
+// damage, a command that stops the group.
+func (s *streamer) fill(ctx context.Context) (cause error) {
+	b := s.tr.batch
+	for ctx.Err() == nil && len(b.cmds) < s.limit && len(b.buf) < batchBytes {
+		c, ok, err := s.pars.Next()
+		if err != nil {
+			return &StopError{
+				Reason: "stream-corrupt",
+				What:   fmt.Sprintf("group %s epoch %s: %v", s.g.id, s.lane.Mark().Epoch, err),
+				Hint:   "the spool's checksums are right, so the source sent this: report it with the source's version; capture goes on",
+				Err:    err,
+			}
+		}
+		if ok {
+			if err := s.tr.add(c, s.recv); err != nil {
+				return err
+			}
+			continue
+		}
+		f, err := s.in.Next()
+		switch {
+		case errors.Is(err, spool.ErrEnd):
+			if s.g.job.o.UntilEnd {
+				return errEnd
+			}
+			return nil
+		case errors.Is(err, spool.ErrEpochEnd):
+			return s.g.newEpoch(s.lane.Mark().Epoch)
+		case err != nil:
+			return s.g.spoolErr(err)
+		case f.Data == nil:
+			s.tr.clock.add(f.Clock)
+		default:
+			s.recv = f.Received
+			s.pars.Feed(f.Data)
+		}
+	}
+	return nil
+}
+
+// send queues the current batch, lands the one before, and sends its EXEC.
+func (s *streamer) send() error {
+	b := s.tr.batch
+	if _, err := s.g.addDoubts(s.tr.doubts); err != nil {
+		return err
+	}
+	s.tr.doubts = s.tr.doubts[:0]
+	if err := s.tr.existing.sync(); err != nil {
+		return err
+	}
+	f := &flight{batch: b, mark: s.markOf(b), seen: s.tr.seen}
+	s.tr.seen = counts{}
+	if err := s.lane.Queue(b, f.mark); err != nil {
+		return err
+	}
+	if err := s.land(); err != nil {
+		return err
+	}
+	if err := s.lane.Commit(); err != nil {
+		return s.refused(b, err)
+	}
+	s.inflight = f
+	s.cur = 1 - s.cur
+	s.tr.next(&s.batches[s.cur])
+	return nil
+}
+
+func (s *streamer) markOf(b *Batch) Mark {
+	m := s.lane.Mark()
+	if s.inflight != nil {
+		m = s.inflight.mark
+	}
+	m.Start, m.StartDB = m.Offset, m.DB
+	m.Offset, m.DB = b.end, b.endDB
+	m.Commands += b.sources
+	return m
+}
+
+// land reads the answer of the batch in flight.
+func (s *streamer) land() error {
+	f := s.inflight
+	if f == nil {
+		return nil
+	}
+	s.inflight = nil
+	failed, err := s.lane.Answer(f.mark)
+	var u *unmarkedError
+	if errors.As(err, &u) {
+		return s.g.unmarked(f.batch, u)
+	}
+	if err != nil {
+		return err
+	}
+	s.marked = s.g.now()
+	stop, err := s.g.rejected(f.batch, failed)
+	if err != nil {
+		return err
+	}
+	s.g.well = true
+	s.g.read = f.mark.Offset
+	s.shown = f.mark.Offset
+	s.g.moved(f.mark, f.seen, s.date(f.mark.Offset))
+	s.tr.clock.forget(f.mark.Offset)
+	if stop != nil {
+		return stop
+	}
+	return s.record(false)
+}
+
+// idle moves the position over what is not data, and brings the mark up to it
+// now and then, or when the session ends.
+func (s *streamer) idle(final bool) error {
+	b, m := s.tr.batch, s.lane.Mark()
+	if b.end > m.Offset && (final || s.g.now().Sub(s.marked) >= idleMark) {
+		m = s.markOf(b)
+		m.Start, m.StartDB = m.Offset, m.DB // there is no data in between
+		if err := s.tr.existing.sync(); err != nil {
+			return err
+		}
+		if err := s.lane.Write(m); err != nil {
+			return err
+		}
+		s.g.read, s.marked = m.Offset, s.g.now()
+	}
+	if b.end > s.shown {
+		m.Offset, m.DB = b.end, b.endDB
+		s.shown = b.end
+		s.g.moved(m, s.tr.seen, s.date(b.end))
+		s.tr.seen = counts{}
+		s.tr.clock.forget(b.end)
+	}
+	return s.record(final)
+}
+
+// date is when the source executed what ends at o.
+func (s *streamer) date(o repl.Offset) int64 {
+	if s.recv.IsZero() {
+		return 0
+	}
+	ms, _ := s.tr.clock.at(o, s.recv)
+	return ms
+}
+
+func (s *streamer) record(now bool) error {
+	m := s.lane.Mark()
+	if !now && s.g.now().Sub(s.recorded) < recordEvery || s.g.read != m.Offset {
+		return nil
+	}
+	s.recorded = s.g.now()
+	return s.g.record(m)
+}
+
+// refused turns an answer at queue time into what happens next.
+func (s *streamer) refused(b *Batch, err error) error {
+	var q *queueError
+	if !errors.As(err, &q) {
+		return err
+	}
+	if c, _ := classify(q.Err); c == classWait {
+		return err
+	}
+	if q.Index >= len(b.cmds) {
+		return s.lane.markRefused(q.Err)
+	}
+	args, perr := b.command(q.Index)
+	if perr != nil {
+		return perr
+	}
+	return s.g.refuse(b.cmds[q.Index], args, q.Err)
+}
+
+// errEnd says that everything in the spool is applied, and that this was all
+// there was to do.
+var errEnd = errors.New("end of the spool")

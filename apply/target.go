@@ -1,0 +1,133 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tairlift/internal/command"
+)
+
+// target is what INFO told about the server that is written to.
+type target struct {
+	version      string
+	major, minor int
+	runID        string
+	role         string
+	cluster      bool
+	keyspace     map[int]int64 // database -> keys
+}
+
+func (t target) caps() command.Caps {
+	return command.Caps{AbsTTL: t.major >= 5, Major: t.major, Minor: t.minor}
+}
+
+// setPXAT tells whether SET takes an absolute deadline (Redis 6.2).
+func (t target) setPXAT() bool { return t.major > 6 || t.major == 6 && t.minor >= 2 }
+
+func probe(ctx context.Context, c doer) (target, error) {
+	r, err := c.Do(ctx, "INFO")
+	if err != nil {
+		return target{}, fmt.Errorf("ask the target for INFO: %w", err)
+	}
+	t := target{keyspace: map[int]int64{}}
+	for line := range strings.Lines(string(r.Str)) {
+		k, v, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if !ok {
+			continue
+		}
+		switch k {
+		case "redis_version":
+			t.version = v
+			major, rest, _ := strings.Cut(v, ".")
+			minor, _, _ := strings.Cut(rest, ".")
+			t.major, _ = strconv.Atoi(major)
+			t.minor, _ = strconv.Atoi(minor)
+		case "run_id":
+			t.runID = v
+		case "role":
+			t.role = v
+		case "redis_mode":
+			t.cluster = v == "cluster"
+		default:
+			if num, ok := strings.CutPrefix(k, "db"); ok {
+				db, err := strconv.Atoi(num)
+				keys, _, _ := strings.Cut(strings.TrimPrefix(v, "keys="), ",")
+				n, err2 := strconv.ParseInt(keys, 10, 64)
+				if err == nil && err2 == nil {
+					t.keyspace[db] = n
+				}
+			}
+		}
+	}
+	if t.runID == "" {
+		t.runID = "-"
+	}
+	if t.major == 0 {
+		return target{}, fmt.Errorf("ask the target for INFO: no redis_version in the %d bytes of the answer", len(r.Str))
+	}
+	return t, nil
+}
+
+// foreignKeys looks for keys that are neither ours nor heartbeats and returns
+// up to limit of them as "db0:name". It reads until it has found them or has
+// seen every key, so a target full of foreign keys answers at once.
+func foreignKeys(ctx context.Context, c doer, t target, limit int) (found []string, total int64, err error) {
+	defer func() {
+		if _, e := c.Do(ctx, "SELECT", "0"); err == nil {
+			err = e
+		}
+	}()
+	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
+		n := t.keyspace[db]
+		if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
+			return nil, 0, fmt.Errorf("select database %d of the target: %w", db, err)
+		}
+		cursor, own := "0", int64(0)
+		for {
+			r, err := c.Do(ctx, "SCAN", cursor, "COUNT", "1000")
+			if err != nil {
+				return nil, 0, fmt.Errorf("scan database %d of the target: %w", db, err)
+			}
+			if len(r.Elems) != 2 {
+				return nil, 0, fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
+			}
+			for _, k := range r.Elems[1].Elems {
+				if isOurs(k.Str) {
+					own++
+				} else if len(found) < limit {
+					found = append(found, fmt.Sprintf("db%d:%q", db, k.Str))
+				}
+			}
+			if cursor = string(r.Elems[0].Str); cursor == "0" || len(found) >= limit {
+				break
+			}
+		}
+		total += max(n-own, 0)
+	}
+	return found, total, nil
+}
+
+// clientsNamed reads CLIENT LIST and returns the ids of the connections with
+// this name.
+func clientsNamed(list, name string) (ids []string) {
+	for line := range strings.Lines(list) {
+		id, named := "", false
+		for field := range strings.FieldsSeq(line) {
+			k, v, _ := strings.Cut(field, "=")
+			switch k {
+			case "id":
+				id = v
+			case "name":
+				named = v == name
+			}
+		}
+		if named && id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,291 @@
+package apply
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/command"
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+)
+
+// translator turns a source's command stream into batches: it follows SELECT
+// and MULTI, makes deadlines absolute, and drops what is not data.
+type translator struct {
+	group    repl.GroupID
+	clock    *offsetClock
+	caps     command.Caps
+	scripts  *scripts
+	proveDB  func(db int) error   // checks once that the target has a database
+	skip     map[repl.Offset]bool // ends of commands that were rejected for good
+	existing *existing            // nil unless the target held keys of its own
+	now      func() time.Time
+
+	db      int // of the source, behind the last command read
+	inMulti bool
+	batch   *Batch // what is ready
+	txn     Batch  // the source transaction being read
+	keys    [][]byte
+
+	seen     counts // up to batch.end
+	reading  counts // of commands behind batch.end
+	doubts   []checkpoint.Doubt
+	doubtful *doubtSet // those that are stored
+}
+
+// counts are what a stream was made of, beside the commands that were sent.
+type counts struct {
+	ignored int64         // PUBLISH, PING, SCRIPT, heartbeats: never sent
+	unknown int64         // not in the command table, passed through
+	expired int64         // deadlines that had passed when they were translated
+	width   time.Duration // the widest uncertainty of a date
+}
+
+func (c *counts) add(o counts) {
+	c.ignored += o.ignored
+	c.unknown += o.unknown
+	c.expired += o.expired
+	c.width = max(c.width, o.width)
+}
+
+// start sets the position: everything up to at is applied, db is selected.
+func (t *translator) start(b *Batch, at repl.Offset, db int) {
+	t.db, t.inMulti, t.batch = db, false, b
+	t.reading = counts{}
+	t.txn.reset(dbNone)
+	b.reset(0)
+	b.end, b.endDB = at, db
+}
+
+// next goes on into another batch.
+func (t *translator) next(b *Batch) {
+	end, db := t.batch.end, t.batch.endDB
+	t.batch = b
+	b.reset(0)
+	b.end, b.endDB = end, db
+}
+
+// add translates one command received at recv. A *StopError says that the
+// group cannot go past it; what is in the batch is unharmed.
+func (t *translator) add(c resp.Command, recv time.Time) error {
+	spec := command.Lookup(c.Args[0])
+	switch spec.Class {
+	case command.Select:
+		db, err := strconv.Atoi(string(c.Args[len(c.Args)-1]))
+		if err != nil || len(c.Args) != 2 || db < 0 {
+			return t.stop("stream-corrupt", c, "is not a SELECT of a database", "report this with the source's version: the stream holds a command no server sends")
+		}
+		t.db = db // no more than that: a source selects for a PUBLISH too
+	case command.Multi:
+		t.inMulti = true
+		return nil
+	case command.Exec:
+		t.inMulti = false
+		t.batch.join(&t.txn)
+		t.txn.reset(dbNone)
+	case command.Discard:
+		t.inMulti = false
+		t.txn.reset(dbNone)
+		t.reading = counts{}
+	case command.Ignore:
+		t.reading.ignored++
+	case command.Script:
+		t.reading.ignored++
+		if len(c.Args) >= 3 && strings.EqualFold(string(c.Args[1]), "LOAD") {
+			if err := t.scripts.keep(c.Args[2]); err != nil {
+				return err
+			}
+		}
+	case command.Flush:
+		return t.stop("flush-in-stream", c, "would empty keys of other groups on the shared target",
+			"this version stops here: run the flush on the target by hand for this group's keys, or start over with a fresh --dir and an empty target")
+	case command.Slots:
+		return t.stop("slots-moving", c, "moves keys between Codis groups, which this version does not follow",
+			"let the slot migration end, then start over with a fresh --dir and an empty target")
+	case command.Unsupported:
+		return t.stop("unsupported-command", c, "is not supported",
+			"this version cannot replay it faithfully: keep it off the source, then start over with a fresh --dir and an empty target")
+	default:
+		if err := t.data(spec, c, recv); err != nil {
+			return err
+		}
+	}
+	if !t.inMulti {
+		t.done(c.End)
+	}
+	return nil
+}
+
+// done moves the batch's position behind a command of the source.
+func (t *translator) done(end repl.Offset) {
+	t.batch.end, t.batch.endDB, t.batch.moved = end, t.db, true
+	t.seen.add(t.reading)
+	t.reading = counts{}
+}
+
+func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) error {
+	if t.skip[c.End] {
+		t.reading.ignored++
+		return nil
+	}
+	args, raw := c.Args, c.Raw
+	if slices.ContainsFunc(args[1:], isOurs) { // perhaps only in a value
+		var err error
+		switch args, err = t.withoutOurs(spec, c); {
+		case err != nil:
+			return err
+		case args == nil:
+			t.reading.ignored++
+			return nil
+		case len(args) != len(c.Args):
+			raw = nil
+		}
+	}
+	b := t.batch
+	if t.inMulti {
+		b = &t.txn
+	}
+	if b.db != t.db {
+		if err := t.proveDB(t.db); err != nil {
+			return err
+		}
+		b.use(t.db, c.End)
+	}
+	switch spec.Class {
+	case command.Eval:
+		if err := t.scripts.keep(argOf(args, 1)); err != nil {
+			return err
+		}
+	case command.EvalSHA:
+		body, ok := t.scripts.body(string(argOf(args, 1)))
+		if !ok {
+			return t.stop("script-unknown", c, "names a script whose body was never seen",
+				"start over with a fresh --dir and an empty target, so that the full sync brings the body")
+		}
+		args = append([][]byte{[]byte("EVAL"), body}, args[2:]...)
+		spec, raw = command.Lookup(args[0]), nil
+	case command.Unknown:
+		t.reading.unknown++
+	}
+	if t.existing != nil {
+		t.keys = spec.AppendKeys(t.keys[:0], args)
+		for _, k := range t.keys {
+			if t.existing.take(t.group, t.db, k, c.End) {
+				b.buf = resp.AppendArrayHeader(b.buf, 2)
+				b.buf = resp.AppendBulkString(b.buf, "DEL")
+				b.buf = resp.AppendBulk(b.buf, k)
+				b.added(1, c.End)
+			}
+		}
+	}
+	if spec.Doubtful(args) || spec.HiddenTTL(args) {
+		t.keys = spec.AppendKeys(t.keys[:0], args)
+		t.doubt(t.keys, c.End)
+	}
+	at, width := t.clock.at(c.End, recv)
+	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
+	if err != nil {
+		return t.stop("stream-corrupt", c, "cannot be read: "+err.Error(), "report this with the source's version: the stream holds a command no server sends")
+	}
+	b.buf = buf
+	b.added(n, c.End)
+	b.sources++
+	if info.DeadlineMS != 0 {
+		t.reading.width = max(t.reading.width, width)
+		if info.DeadlineMS <= t.now().UnixMilli() {
+			t.reading.expired++
+		}
+	}
+	return nil
+}
+
+// withoutOurs drops from a command the keys that are never copied. nil is a
+// command of no others.
+func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, error) {
+	keys := spec.AppendKeys(t.keys[:0], c.Args)
+	t.keys = keys
+	ours := 0
+	for _, k := range keys {
+		if isOurs(k) {
+			ours++
+		}
+	}
+	switch {
+	case ours == 0:
+		return c.Args, nil
+	case ours == len(keys):
+		return nil, nil
+	case spec.Name == "DEL", spec.Name == "UNLINK":
+		return slices.DeleteFunc(slices.Clone(c.Args), isOurs), nil
+	}
+	return nil, t.stop("unsupported-command", c, "names keys that are never copied beside others",
+		"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*), then start over with a fresh --dir and an empty target")
+}
+
+// doubt remembers copies of keys whose command, as it was propagated, is not
+// deterministic; they are recorded before the batch commits.
+func (t *translator) doubt(keys [][]byte, at repl.Offset) {
+	for _, k := range keys {
+		if !t.doubtful.has(t.db, k) {
+			t.doubts = append(t.doubts, checkpoint.Doubt{
+				Group: t.group, DB: t.db, Key: slices.Clone(k), Why: "nondeterministic", Offset: at,
+			})
+		}
+	}
+}
+
+func (t *translator) stop(reason string, c resp.Command, why, hint string) error {
+	return &StopError{
+		Reason: reason,
+		What:   fmt.Sprintf("group %s: command %s in database %d, ending at offset %s, %s", t.group, show(c.Args), t.db, c.End, why),
+		Hint:   hint,
+	}
+}
+
+func argOf(args [][]byte, i int) []byte {
+	if i < len(args) {
+		return args[i]
+	}
+	return nil
+}
+
+// scripts keeps the bodies of scripts, because a source names one by its SHA1
+// once it believes that its replicas know it.
+type scripts struct {
+	store  *checkpoint.Apply
+	bodies map[string][]byte // by SHA1 in lower-case hex
+}
+
+func openScripts(store *checkpoint.Apply) (*scripts, error) {
+	bodies, err := store.Scripts()
+	if err != nil {
+		return nil, err
+	}
+	return &scripts{store: store, bodies: bodies}, nil
+}
+
+// keep returns once the body is on disk.
+func (s *scripts) keep(body []byte) error {
+	sum := sha1.Sum(body)
+	var sha [2 * sha1.Size]byte
+	hex.Encode(sha[:], sum[:])
+	if _, ok := s.bodies[string(sha[:])]; ok {
+		return nil
+	}
+	if err := s.store.PutScript(string(sha[:]), body); err != nil {
+		return err
+	}
+	s.bodies[string(sha[:])] = append([]byte(nil), body...)
+	return nil
+}
+
+func (s *scripts) body(sha string) ([]byte, bool) {
+	b, ok := s.bodies[strings.ToLower(sha)]
+	return b, ok
+}
