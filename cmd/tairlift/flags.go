@@ -1,0 +1,246 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"tairlift/internal/job"
+)
+
+// The groups of flags in a help text.
+const (
+	catWhat   = "DIR AND ENDPOINTS" // categories are shown by name
+	catHow    = "HOW"
+	catSecret = "PASSWORDS (user:password is tried too)"
+	catOutput = "OUTPUT"
+)
+
+func dirFlag() cli.Flag {
+	return &cli.StringFlag{Name: "dir", Category: catWhat, Usage: "the job's `DIR` (required)"}
+}
+
+func groupFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "group", Category: catWhat, Usage: "a Codis-Group and its server, `ID=HOST:PORT`; once per group; DIR remembers"}
+}
+
+func targetFlag() cli.Flag {
+	return &cli.StringFlag{Name: "target", Category: catWhat, Usage: "where to write to, `HOST:PORT`; DIR remembers"}
+}
+
+func onlyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "only", Category: catWhat, Usage: "pick `GROUPS` of the job, such as 1,4-9"}
+}
+
+func waitFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "wait", Category: catHow, Usage: "give up an endpoint that is away for `DURATION`", DefaultText: "never"}
+}
+
+func sourceSecretFlag() cli.Flag {
+	return &cli.StringFlag{Name: "source-password-file", Category: catSecret, Usage: "`FILE` with the sources' password; else TAIRLIFT_SOURCE_PASSWORD"}
+}
+
+func targetSecretFlag() cli.Flag {
+	return &cli.StringFlag{Name: "target-password-file", Category: catSecret, Usage: "`FILE` with the target's password; else TAIRLIFT_TARGET_PASSWORD"}
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", DisableDefaultText: true, Category: catOutput, Usage: "write the result as JSON, one object per line"}
+}
+
+func logFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "log-format", Category: catOutput, Value: "text", DefaultText: "text", Usage: "`FORMAT` of the log on stderr: text or json"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, DisableDefaultText: true, Category: catOutput, Usage: "log more"},
+		&cli.DurationFlag{Name: "progress-interval", Category: catOutput, Hidden: true},
+	}
+}
+
+func captureFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.GenericFlag{Name: "segment-size", Category: catHow, Value: &size{256 << 20}, DefaultText: "256 MiB", Usage: "seal a spool segment at `SIZE`"},
+		&cli.DurationFlag{Name: "segment-age", Category: catHow, Value: time.Hour, DefaultText: "1h", Usage: "seal a spool segment at the age of `DURATION`"},
+		&cli.IntFlag{Name: "full-sync-per-host", Category: catHow, Value: 1, DefaultText: "1", Usage: "let `N` groups of one host load their full sync at a time"},
+		&cli.IntFlag{Name: "full-sync-total", Category: catHow, Value: 4, DefaultText: "4", Usage: "let `N` groups in all load their full sync at a time"},
+		&cli.StringFlag{Name: "read-from", Category: catHow, Value: "master", DefaultText: "master", Usage: "`ROLE` to read from: master; a replica is read from when its address is given as the group's"},
+	}
+}
+
+func applyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "target-mode", Category: catHow, Value: "auto", DefaultText: "auto", Usage: "`MODE` of the target: auto or standalone"},
+		&cli.StringFlag{Name: "on-existing", Category: catHow, Value: "refuse", DefaultText: "refuse", Usage: "`POLICY` for a target that holds keys which are not this job's: refuse or replace"},
+		&cli.StringFlag{Name: "on-reject", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a command that the target refuses for good: stop or continue"},
+		&cli.StringFlag{Name: "on-flush", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a source that was flushed: stop"},
+	}
+}
+
+// size is a number of bytes given with a unit.
+type size struct{ n int64 }
+
+func (s *size) Set(v string) error {
+	n, err := humanize.ParseBytes(v)
+	if err != nil || n == 0 || n > 1<<40 {
+		return fmt.Errorf("%q is not a size such as 64MiB", v)
+	}
+	s.n = int64(n)
+	return nil
+}
+
+func (s *size) String() string { return humanize.IBytes(uint64(s.n)) }
+
+// one reads a flag that has one of few values.
+func one(c *cli.Context, name string, known ...string) (string, error) {
+	v := c.String(name)
+	for _, k := range known {
+		if v == k {
+			return v, nil
+		}
+	}
+	return "", usageError("choose "+strings.Join(known, " or "), fmt.Sprintf("--%s %q is not known", name, v))
+}
+
+// notYet refuses values that the design knows and this version does not.
+func notYet(c *cli.Context, name, hint string, values ...string) error {
+	for _, v := range values {
+		if c.String(name) == v {
+			return usageError(hint, fmt.Sprintf("--%s %s is not there yet", name, v))
+		}
+	}
+	return nil
+}
+
+func dir(c *cli.Context) (string, error) {
+	d := c.String("dir")
+	if d == "" {
+		return "", usageError("add --dir DIR: the folder that keeps the job", "--dir is required")
+	}
+	return d, nil
+}
+
+// positive refuses numbers and durations that would mean nothing.
+func positive(c *cli.Context, names ...string) error {
+	for _, name := range names {
+		if !c.IsSet(name) {
+			continue
+		}
+		switch v := c.Value(name).(type) {
+		case int:
+			if v < 1 {
+				return usageError("give a number from 1 up", fmt.Sprintf("--%s %d is below 1", name, v))
+			}
+		case time.Duration:
+			if v <= 0 {
+				return usageError("give a duration such as 30s or 10m", fmt.Sprintf("--%s %s is not above 0", name, v))
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	sourceEnv = "TAIRLIFT_SOURCE_PASSWORD"
+	targetEnv = "TAIRLIFT_TARGET_PASSWORD"
+)
+
+// secret reads a password from the file that a flag names, or else from the
+// environment: never from the command line, which any user of the machine sees.
+func secret(c *cli.Context, flag, env string) (job.Secret, error) {
+	path := c.String(flag)
+	if path == "" {
+		return job.Secret(os.Getenv(env)), nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", usageError("give a file that this user may read and that holds nothing but the password", fmt.Sprintf("--%s: %v", flag, err))
+	}
+	return job.Secret(strings.TrimRight(string(raw), "\r\n")), nil
+}
+
+func console(c *cli.Context) (*job.Console, error) {
+	format, err := one(c, "log-format", "text", "json")
+	if err != nil {
+		return nil, err
+	}
+	return job.NewConsole(c.App.ErrWriter, job.ConsoleOptions{
+		JSON: format == "json", Verbose: c.Bool("verbose"), Interval: c.Duration("progress-interval"),
+	}), nil
+}
+
+// runOptions reads the flags of sync, capture and apply; those that a verb
+// does not have read as their zero.
+func runOptions(c *cli.Context) (o job.Options, err error) {
+	fail := func(errs ...error) bool {
+		for _, e := range errs {
+			if e != nil && err == nil {
+				err = e
+			}
+		}
+		return err != nil
+	}
+	var e1, e2, e3, e4, e5 error
+	o.Dir, e1 = dir(c)
+	o.Groups, e2 = job.ParseGroups(c.StringSlice("group"))
+	o.Only, e3 = job.ParseOnly(c.String("only"))
+	o.SourceSecret, e4 = secret(c, "source-password-file", sourceEnv)
+	o.TargetSecret, e5 = secret(c, "target-password-file", targetEnv)
+	if fail(e1, e2, e3, e4, e5, positive(c, "wait", "segment-age", "full-sync-per-host", "full-sync-total", "progress-interval")) {
+		return o, err
+	}
+	if o.Target = c.String("target"); o.Target != "" && fail(job.ParseTarget(o.Target)) {
+		return o, err
+	}
+	o.Until, o.Wait = job.Until(c.String("until")), c.Duration("wait")
+	o.SegmentAge, o.FullSyncPerHost, o.FullSyncTotal = c.Duration("segment-age"), c.Int("full-sync-per-host"), c.Int("full-sync-total")
+	if s, ok := c.Generic("segment-size").(*size); ok {
+		o.SegmentBytes = s.n
+	}
+	if has(c, "read-from") {
+		_, known := one(c, "read-from", "master")
+		fail(notYet(c, "read-from", "give the replica's own address as the group's: --group 1=REPLICA:PORT", "replica"), known)
+	}
+	if has(c, "target-mode") {
+		_, known := one(c, "target-mode", "auto", "standalone")
+		fail(notYet(c, "target-mode", "this version writes to a standalone target", "proxy", "cluster"), known)
+		_, known = one(c, "on-flush", "stop")
+		fail(notYet(c, "on-flush", "this version stops a group whose source was flushed", "scoped", "ignore"), known)
+		existing, known := one(c, "on-existing", "refuse", "replace")
+		reject, known2 := one(c, "on-reject", "stop", "continue")
+		fail(known, known2)
+		o.ReplaceExisting, o.ContinueOnReject = existing == "replace", reject == "continue"
+	}
+	if err != nil {
+		return o, err
+	}
+	o.Resume = commandLine(os.Args)
+	o.Console, err = console(c)
+	return o, err
+}
+
+// has tells whether the verb has a flag.
+func has(c *cli.Context, name string) bool {
+	for _, f := range c.Command.Flags {
+		for _, n := range f.Names() {
+			if n == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// commandLine is what a person types to run this again.
+func commandLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		quoted[i] = a
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`&|;<>()*?[]#~!{}") {
+			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"tairlift/internal/job"
+)
+
+func spoolVerb() *cli.Command {
+	return &cli.Command{
+		Name:               "spool",
+		Usage:              "list, check or dump the segment files in DIR.",
+		UsageText:          "tairlift spool ls|check|dump --dir DIR [flags]",
+		CustomHelpTemplate: groupHelp,
+		HideHelpCommand:    true,
+		OnUsageError:       onUsageError,
+		Action:             noVerb,
+		Description: examples(
+			"tairlift spool check --dir /mnt/copied-job",
+			"tairlift spool ls --dir /data/job --json",
+		),
+		Subcommands: []*cli.Command{
+			spoolSub("ls", "list groups, epochs and segments.", job.SpoolList, []string{
+				"tairlift spool ls --dir /data/job", "tairlift spool ls --dir /data/job --only 2 --json",
+			}, jsonFlag()),
+			spoolSub("check", "read every byte and say whether the spool is whole.", job.SpoolCheck, []string{
+				"tairlift spool check --dir /mnt/copied-job", "tairlift spool check --dir /data/job --only 1 --json",
+			}, jsonFlag()),
+			spoolSub("dump", "show the frames of segments.", job.SpoolDump, []string{
+				"tairlift spool dump --dir /data/job --only 1 --epoch 1 --seq 3", "tairlift spool dump --dir /data/job --only 1 --seq 3 --data",
+			},
+				&cli.IntFlag{Name: "epoch", Category: catWhat, DefaultText: "all", Usage: "of epoch `N`"},
+				&cli.IntFlag{Name: "seq", Category: catWhat, DefaultText: "all", Usage: "of segment `N`"},
+				&cli.BoolFlag{Name: "data", DisableDefaultText: true, Category: catOutput, Usage: "show what the frames carry too"}),
+		},
+	}
+}
+
+func spoolSub(name, usage string, run func(context.Context, job.SpoolOptions) error, lines []string, more ...cli.Flag) *cli.Command {
+	return verb(&cli.Command{
+		Name:        name,
+		Usage:       usage,
+		UsageText:   fmt.Sprintf("tairlift spool %s --dir DIR [flags]", name),
+		Flags:       append([]cli.Flag{dirFlag(), onlyFlag()}, more...),
+		Description: examples(lines...),
+	}, func(c *cli.Context) error {
+		o := job.SpoolOptions{JSON: c.Bool("json"), Epoch: c.Int("epoch"), Seq: c.Int("seq"), Data: c.Bool("data"), Out: c.App.Writer}
+		var err error
+		if o.Dir, err = dir(c); err != nil {
+			return err
+		}
+		if o.Only, err = job.ParseOnly(c.String("only")); err != nil {
+			return err
+		}
+		if err := positive(c, "epoch", "seq"); err != nil {
+			return err
+		}
+		return run(c.Context, o)
+	})
+}

@@ -1,0 +1,42 @@
+// Package job joins the parts: it knows DIR, who may do what in it, and how a
+// verb ends.
+//
+// The types: [Options] and [RunSync], [RunCapture], [RunApply] are a run;
+// [RunVerify], [RunStatus], [SpoolList], [SpoolCheck] and [SpoolDump] are the
+// verbs that change nothing; [Status] is a job at one moment; [Error] is an end
+// that is not a good one, with its exit [Code]; [Console] is stderr.
+//
+// What lies in DIR:
+//
+//	job.json                   job id, groups with their last known addresses
+//	spool/                     what was captured (package spool)
+//	status/capture.json        what capture publishes, once a second and at its end
+//	status/apply-<target>.json what each apply publishes
+//	capture/capture.db         capture's own store; its lock is that of capture
+//	apply/<target>/apply.db    the store of one target's apply, and its lock
+//	apply/<target>/target.json the target's address
+//
+// The first three travel with a copy; the stores of capture and apply never
+// do. No verb opens the store of another process: status files are what they
+// know of each other.
+//
+// The life of a run:
+//
+//  1. DIR is read. Groups that it does not know are added, an address may
+//     change, and what contradicts is refused: nothing was written so far.
+//  2. The locks are taken, and sources that were never reached are greeted.
+//     Only then is job.json written.
+//  3. A target that was never used is claimed before anything is captured;
+//     one that was is waited for while capture goes on.
+//  4. Capture and apply run, and never wait for each other: a group that has
+//     stopped stops neither the others nor its own capture.
+//  5. At the goal of --until, at a signal, or when nothing is left that could go
+//     on, apply stops behind a whole batch and capture seals its segments. The
+//     status files say how it ended.
+//
+// Caveats. A process killed by SIGKILL leaves its status file as it was: that
+// counts as running for five seconds, or until its pid is gone. Offsets are
+// compared within one epoch only; lag is null while capture and apply are in
+// different ones. A spool that was copied without its job.json is taken over as
+// it is, with groups but without their addresses.
+package job

@@ -1,0 +1,319 @@
+package job
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"tairlift/internal/fsx"
+	"tairlift/spool"
+)
+
+const (
+	jobFile    = "job.json"
+	jobVersion = 1
+)
+
+// record is DIR/job.json.
+type record struct {
+	Version int         `json:"version"`
+	Job     spool.JobID `json:"job"`
+	Created time.Time   `json:"created"`
+	Groups  []Group     `json:"groups"`
+}
+
+// folder is a job's DIR as one call found it, with what the call adds in
+// memory until save.
+type folder struct {
+	dir   string
+	rec   record
+	fresh bool // there is no job.json yet
+	exist bool // DIR is there, and is this program's
+}
+
+func (f *folder) path(parts ...string) string {
+	return filepath.Join(append([]string{f.dir}, parts...)...)
+}
+func (f *folder) spoolDir() string  { return f.path("spool") }
+func (f *folder) captureDB() string { return f.path("capture", "capture.db") }
+func (f *folder) applyDir(target string) string {
+	return f.path("apply", targetID(target))
+}
+
+// targetID is the name of a target's folder.
+func targetID(addr string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`:[]/\`, r) {
+			return '_'
+		}
+		return r
+	}, addr)
+}
+
+// parts are the names that may lie in a DIR of ours. lost+found is there when
+// DIR is a file system of its own.
+var parts = []string{jobFile, jobFile + ".tmp", "spool", "status", "capture", "apply", "lost+found"}
+
+// openFolder reads DIR. It makes nothing: a DIR that does not exist, or is
+// empty, is a fresh one. A DIR that is somebody else's is refused. A spool
+// that came without its job.json tells job and groups by itself.
+func openFolder(dir string) (*folder, error) {
+	f := &folder{dir: dir, fresh: true}
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return f, nil
+	case err != nil:
+		return nil, &Error{Code: Refused, What: fmt.Sprintf("open --dir: %v", err), Hint: "give a folder that this user may read and write, or one that does not exist yet", Err: err}
+	}
+	var ours bool
+	var foreign string
+	for _, e := range entries {
+		switch {
+		case slices.Contains(parts, e.Name()):
+			ours = ours || e.Name() != "lost+found"
+		case foreign == "":
+			foreign = e.Name()
+		}
+	}
+	raw, err := os.ReadFile(f.path(jobFile))
+	switch {
+	case err == nil:
+		if err := f.read(raw); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, explain(fmt.Errorf("read job file: %w", err))
+	case foreign != "":
+		return nil, refused("give an empty folder, or the one of an earlier run",
+			"folder %s is not empty and not a job's: it holds %s and no %s", dir, foreign, jobFile)
+	default:
+		if err := f.adopt(); err != nil {
+			return nil, err
+		}
+	}
+	f.exist = ours
+	return f, f.checkSpool()
+}
+
+func (f *folder) read(raw []byte) error {
+	path := f.path(jobFile)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if err := dec.Decode(&f.rec); err != nil {
+		return refused("restore the file from a copy of this folder", "%s is not a job file: %v", path, err)
+	}
+	if f.rec.Version != jobVersion {
+		return refused("use the tairlift that wrote it, or a newer one",
+			"%s has version %d, this tairlift reads version %d", path, f.rec.Version, jobVersion)
+	}
+	if f.rec.Job.IsZero() {
+		return refused("restore the file from a copy of this folder", "%s names no job", path)
+	}
+	sortGroups(f.rec.Groups)
+	f.fresh = false
+	return nil
+}
+
+// adopt takes job and groups from a spool without a job file.
+func (f *folder) adopt() error {
+	ids, err := spool.Groups(f.spoolDir())
+	if errors.Is(err, spool.ErrNoSpool) {
+		return nil
+	}
+	if err != nil {
+		return explain(err)
+	}
+	for _, id := range ids {
+		g, err := spool.OpenGroup(f.spoolDir(), f.rec.Job, id)
+		if errors.Is(err, spool.ErrNoSpool) {
+			continue
+		}
+		if err != nil {
+			return f.spoolError(err)
+		}
+		f.rec.Job = g.Job()
+		f.rec.Groups = append(f.rec.Groups, Group{ID: id})
+	}
+	return nil
+}
+
+// checkSpool refuses segments of another job.
+func (f *folder) checkSpool() error {
+	if f.fresh {
+		return nil // adopt has looked
+	}
+	ids, err := spool.Groups(f.spoolDir())
+	if errors.Is(err, spool.ErrNoSpool) {
+		return nil
+	}
+	if err != nil {
+		return explain(err)
+	}
+	for _, id := range ids {
+		_, err := spool.OpenGroup(f.spoolDir(), f.rec.Job, id)
+		var identity *spool.IdentityError
+		var version *spool.VersionError
+		if errors.As(err, &identity) || errors.As(err, &version) {
+			return f.spoolError(err)
+		}
+		// Anything else is for who reads that group to say.
+	}
+	return nil
+}
+
+func (f *folder) spoolError(err error) error {
+	var identity *spool.IdentityError
+	if errors.As(err, &identity) && identity.Field == "job" {
+		return &Error{
+			Code: Refused, Err: err,
+			What: fmt.Sprintf("folder %s mixes two jobs: segment %s is of job %s, not %s", f.dir, identity.Path, identity.Found, identity.Expected),
+			Hint: "give each job a folder of its own; a copied spool needs the job.json that came with it",
+		}
+	}
+	return explain(err)
+}
+
+// merge adds the groups of a call to those that DIR knows. What contradicts
+// them is refused; an address may change.
+func (f *folder) merge(groups []Group, log *slog.Logger) error {
+	merged := slices.Clone(f.rec.Groups)
+	for _, g := range groups {
+		for _, known := range slices.Concat(f.rec.Groups, groups) {
+			if known.Addr == g.Addr && known.ID != g.ID {
+				return refused("a group keeps its number for the whole job: correct --group, or use a fresh --dir",
+					"address %s is given as group %s, but it is that of group %s", g.Addr, g.ID, known.ID)
+			}
+		}
+		i := slices.IndexFunc(merged, func(m Group) bool { return m.ID == g.ID })
+		switch {
+		case i < 0:
+			merged = append(merged, g)
+		case merged[i].Addr != g.Addr:
+			if was := merged[i].Addr; was != "" {
+				log.Info("group has a new address", "group", g.ID.String(), "was", was, "addr", g.Addr)
+			}
+			merged[i].Addr = g.Addr
+		}
+	}
+	sortGroups(merged)
+	f.rec.Groups = merged
+	return nil
+}
+
+// save makes DIR if need be and writes job.json when it differs. Another
+// process may have done so in the meantime: then the two are joined.
+func (f *folder) save(groups []Group, log *slog.Logger) error {
+	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+		return explain(fmt.Errorf("make --dir: %w", err))
+	}
+	unlock, err := lockDir(f.dir)
+	if err != nil {
+		return explain(fmt.Errorf("lock --dir: %w", err))
+	}
+	defer unlock()
+	now, err := openFolder(f.dir)
+	if err != nil {
+		return err
+	}
+	before, _ := json.Marshal(now.rec)
+	if err := now.merge(groups, slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	if now.rec.Job.IsZero() {
+		now.rec.Job = spool.NewJobID()
+	}
+	now.rec.Version = jobVersion
+	if now.rec.Created.IsZero() {
+		now.rec.Created = time.Now().UTC().Truncate(time.Second)
+	}
+	if after, _ := json.Marshal(now.rec); now.fresh || !bytes.Equal(before, after) {
+		if err := writeJSON(f.path(jobFile), now.rec); err != nil {
+			return explain(fmt.Errorf("write job file: %w", err))
+		}
+	}
+	if now.fresh {
+		log.Info("job folder made", "dir", f.dir, "job", now.rec.Job.String(), "groups", idList(now.rec.Groups))
+	}
+	f.rec, f.fresh, f.exist = now.rec, false, true
+	return nil
+}
+
+// targetFile is DIR/apply/<target>/target.json.
+type targetFile struct {
+	Addr string `json:"addr"`
+}
+
+// targets lists the targets that this DIR was used with.
+func (f *folder) targets() ([]string, error) {
+	entries, err := os.ReadDir(f.path("apply"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	var out []string
+	for _, e := range entries {
+		raw, err := os.ReadFile(f.path("apply", e.Name(), "target.json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, explain(err)
+		}
+		var t targetFile
+		if err := json.Unmarshal(raw, &t); err != nil || t.Addr == "" {
+			return nil, refused("remove the file and give --target", "%s is not a target file", f.path("apply", e.Name(), "target.json"))
+		}
+		out = append(out, t.Addr)
+	}
+	return out, nil
+}
+
+// target is the address to use when a call gives addr, or none.
+func (f *folder) target(addr string) (string, error) {
+	if addr != "" {
+		return addr, ParseTarget(addr)
+	}
+	known, err := f.targets()
+	switch {
+	case err != nil:
+		return "", err
+	case len(known) == 1:
+		return known[0], nil
+	case len(known) == 0:
+		return "", usage("add --target HOST:PORT", "no target is given, and %s knows none", f.dir)
+	}
+	return "", usage("add --target with the one that is meant", "no target is given, and %s knows several: %s", f.dir, strings.Join(known, ", "))
+}
+
+func (f *folder) rememberTarget(addr string) error {
+	path := filepath.Join(f.applyDir(addr), "target.json")
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := writeJSON(path, targetFile{addr}); err != nil {
+		return explain(fmt.Errorf("write target file: %w", err))
+	}
+	return nil
+}
+
+// writeJSON replaces path in one step, making its folder if need be.
+func writeJSON(path string, v any) error {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return fsx.WriteFileAtomic(path, append(raw, '\n'))
+}

@@ -1,0 +1,180 @@
+package job
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"tairlift/apply"
+	"tairlift/capture"
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// publishEvery is the pace of the status files.
+const publishEvery = time.Second
+
+// captureFile is what the sessions are doing now.
+func captureFile(p Process, sessions []*session) *CaptureFile {
+	f := &CaptureFile{Process: p, Groups: []CaptureGroup{}}
+	for _, s := range sessions {
+		st := s.Status()
+		g := CaptureGroup{
+			ID: st.Group, Addr: st.Addr, State: string(st.State), Reason: st.Reason, What: st.Detail, Since: moment(st.Since),
+			Done: s.done.Load(), Epoch: st.Epoch, EpochReason: st.EpochReason, ReplID: st.ReplID,
+			SkewMS: st.ClockSkew.Milliseconds(), Ever: st.EverConnected, Reconnects: st.Reconnects, Durable: st.Durable,
+		}
+		if st.SourceOffset >= 0 && !st.SourceSampledAt.IsZero() {
+			g.Source, g.SampledAt = ptr(st.SourceOffset), ptr(st.SourceSampledAt)
+		}
+		if st.RDBTotal >= 0 {
+			g.RDBTotal = ptr(st.RDBTotal)
+		}
+		g.Hint = captureHints[st.Reason]
+		if e := s.stopped.Load(); e != nil {
+			g.State, g.What, g.Hint = string(capture.Stopped), e.What, e.Hint
+		}
+		f.Groups = append(f.Groups, g)
+	}
+	return f
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// captureHints say what to do while capture waits.
+var captureHints = map[string]string{
+	capture.ReasonUnreachable: "is the source up, and its address right? capture goes on by itself when it is back; after a failover give --group the new master's address",
+	capture.ReasonAuth:        sourceSecretHint,
+	capture.ReasonLoading:     "the source is loading its data; capture goes on by itself",
+	capture.ReasonMasterDown:  "this replica has lost its master: capture goes on when the link is back; or give --group the master's address",
+	capture.ReasonRefused:     "give --group the address of the group's own server, not of a proxy, with a user that may run PSYNC and REPLCONF",
+	capture.ReasonQueue:       "its turn comes when others are through (--full-sync-per-host, --full-sync-total)",
+	capture.ReasonRDB:         "a new full sync begins by itself",
+}
+
+// applyFile is what apply is doing now.
+func applyFile(p Process, target string, j *apply.Job, doubts *doubtCounts, done func(repl.GroupID) bool) *ApplyFile {
+	f := &ApplyFile{Process: p, Target: target, Groups: []ApplyGroup{}}
+	for _, st := range j.Status() {
+		g := ApplyGroup{
+			ID: st.Group, State: string(st.State), Reason: st.Reason, What: st.What, Hint: st.Hint, Since: moment(st.Since),
+			Done: done(st.Group), Epoch: st.Epoch, Phase: string(st.Phase), AppliedMS: st.AppliedMS,
+			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown,
+			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: doubts.of(st.Group, st.Doubtful),
+			WidthMS: st.DateWidth.Milliseconds(),
+		}
+		if st.Phase == checkpoint.PhaseStream {
+			g.Applied = ptr(st.Applied)
+		}
+		if st.RDBTotal > 0 {
+			g.RDBTotal = ptr(st.RDBTotal)
+		}
+		f.Groups = append(f.Groups, g)
+	}
+	return f
+}
+
+// doubtCounts tells why keys are doubtful; it reads the store only when there
+// are others than before. It is used by one goroutine.
+type doubtCounts struct {
+	store *checkpoint.Apply
+	seen  map[repl.GroupID]doubtCount
+}
+
+type doubtCount struct {
+	n   int
+	why map[string]int
+}
+
+func (d *doubtCounts) of(g repl.GroupID, n int) map[string]int {
+	if n == 0 {
+		return nil
+	}
+	if c, ok := d.seen[g]; ok && c.n == n {
+		return c.why
+	}
+	why := map[string]int{}
+	err := d.store.Doubts(g, func(x checkpoint.Doubt) error { why[x.Why]++; return nil })
+	if err != nil {
+		return nil // the number is what counts
+	}
+	d.seen[g] = doubtCount{n, why}
+	return why
+}
+
+// publisher writes the status files of a run, and shows its progress.
+type publisher struct {
+	r   *run
+	log *slog.Logger
+	bad bool // the last write failed
+	why map[repl.GroupID]string
+}
+
+// loop publishes until ctx ends.
+func (p *publisher) loop(ctx context.Context) {
+	files := time.NewTicker(publishEvery)
+	defer files.Stop()
+	show := time.NewTicker(min(p.r.console.interval, publishEvery))
+	defer show.Stop()
+	p.publish()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-files.C:
+			p.publish()
+		case <-show.C:
+			p.r.show()
+		}
+	}
+}
+
+// publish writes the files. A failure is no reason to stop a job: its own
+// databases are elsewhere.
+func (p *publisher) publish() {
+	v := p.r.view()
+	f := p.r.f
+	var err error
+	if v.capture != nil && p.r.sessions != nil {
+		err = writeJSON(f.captureStatus(), v.capture)
+	}
+	if v.apply != nil && (p.r.apply() != nil || p.r.known) {
+		if e := writeJSON(f.applyStatus(p.r.target), v.apply); err == nil {
+			err = e
+		}
+	}
+	if err != nil && !p.bad {
+		p.log.Warn("status cannot be written; the job goes on", "error", err)
+	}
+	p.bad = err != nil
+	p.hints(v)
+}
+
+// hints says what to do when a group begins to wait for something that may
+// need a person.
+func (p *publisher) hints(v *view) {
+	s := v.status()
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		if g.Reason != p.why[g.ID] && g.Hint != "" && g.Reason != capture.ReasonQueue && s.Running {
+			p.log.Warn("group waits", "group", g.ID.String(), "reason", g.Reason, "what", g.What, "hint", g.Hint)
+		}
+		p.why[g.ID] = g.Reason
+	}
+}
+
+func newProcess(job spool.JobID, verb string, until Until) Process {
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	now := time.Now()
+	return Process{Version: statusVersion, Job: job, Verb: verb, Until: string(until), PID: os.Getpid(), Host: host, Started: now, Updated: now}
+}

@@ -1,0 +1,426 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tairlift/apply"
+	"tairlift/capture"
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// Until is the goal at which a run ends.
+type Until string
+
+// The goals.
+const (
+	UntilStopped  Until = ""          // none
+	UntilFull     Until = "full"      // the full phase of every group
+	UntilCaughtUp Until = "caught-up" // what each source had when asked behind the full phase
+	UntilEnd      Until = "end"       // of what is in the spool
+)
+
+// Options of sync, capture and apply. Dir is required; what DIR knows from
+// earlier calls may be left out.
+type Options struct {
+	Dir    string
+	Groups []Group // sources; empty: those that DIR knows
+	Target string  // HOST:PORT; empty: the one that DIR knows
+	Only   Only    // zero: all groups
+	Until  Until
+
+	ReplaceExisting  bool          // write to a target that holds foreign keys
+	ContinueOnReject bool          // a refused command makes its keys doubtful and stops nothing
+	Wait             time.Duration // bounds every wait for an endpoint; 0: none
+
+	SourceSecret, TargetSecret Secret
+
+	SegmentBytes int64         // 0: 256 MiB
+	SegmentAge   time.Duration // 0: one hour
+
+	// FullSyncPerHost and FullSyncTotal are how many groups load their full
+	// sync at a time. 0: 1 and 4.
+	FullSyncPerHost, FullSyncTotal int
+
+	// Resume is the command that goes on where this one stops.
+	Resume  string
+	Console *Console // nil: silent
+}
+
+// RunCapture brings the groups' data into the spool.
+func RunCapture(ctx context.Context, o Options) error {
+	return (&run{o: o, verb: "capture", withCapture: true}).run(ctx)
+}
+
+// RunApply drains the spool into the target.
+func RunApply(ctx context.Context, o Options) error {
+	return (&run{o: o, verb: "apply", withApply: true}).run(ctx)
+}
+
+// RunSync does both at once. Neither half stops the other: a target that is
+// away does not stop capture.
+func RunSync(ctx context.Context, o Options) error {
+	return (&run{o: o, verb: "sync", withCapture: true, withApply: true}).run(ctx)
+}
+
+// run is one call of RunCapture, RunApply or RunSync.
+type run struct {
+	o                      Options
+	verb                   string
+	withCapture, withApply bool
+
+	console *Console
+	log     *slog.Logger
+	f       *folder
+	groups  []Group
+	target  string
+	known   bool // the target was reached under this DIR before
+
+	captures *checkpoint.Capture
+	applies  *checkpoint.Apply
+	sessions []*session
+	job      atomic.Pointer[apply.Job] // nil until the target was claimed
+	before   *ApplyFile                // what the run before published
+	// apartC and apartA are what earlier runs published of groups that are not
+	// of this one.
+	apartC  []CaptureGroup
+	apartA  []ApplyGroup
+	doubts  doubtCounts
+	vouches *vouches
+	fatal   chan *Error // cap 1: what ends the whole run
+
+	mu   sync.Mutex // guards proc and done
+	proc Process
+	done map[repl.GroupID]bool // goal reached
+}
+
+// session is one group's capture within a run.
+type session struct {
+	*capture.Session
+	done    atomic.Bool
+	stopped atomic.Pointer[Error] // why it ended for good
+	ended   atomic.Bool
+}
+
+func (r *run) run(ctx context.Context) error {
+	r.console = r.o.Console
+	if r.console == nil {
+		r.console = NewConsole(nil, ConsoleOptions{})
+	}
+	r.log = r.console.Log
+	r.fatal = make(chan *Error, 1)
+	r.done = map[repl.GroupID]bool{}
+	defer r.close()
+	if err := r.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = interrupted(ctx.Err())
+		}
+		return r.last(explain(err))
+	}
+	return r.last(r.work(ctx))
+}
+
+// last completes the error of a run's end: how to go on.
+func (r *run) last(e *Error) error {
+	if e == nil {
+		r.console.done(r.o.Resume)
+		return nil
+	}
+	switch e.Code {
+	case Interrupted:
+		e.Hint = "the same command goes on where it stopped"
+		fallthrough
+	case Stopped, Corrupt, Failed:
+		out := *e
+		out.Resume = r.o.Resume
+		return &out
+	}
+	return e
+}
+
+// prepare finds out what to do, takes the locks, and writes nothing that a
+// mistaken call could regret.
+func (r *run) prepare(ctx context.Context) (err error) {
+	if err := r.checkUntil(); err != nil {
+		return err
+	}
+	if r.f, err = openFolder(r.o.Dir); err != nil {
+		return err
+	}
+	if err := r.f.merge(r.o.Groups, r.log); err != nil {
+		return err
+	}
+	if !r.withCapture && len(r.f.rec.Groups) == 0 {
+		return noSpool(r.f)
+	}
+	if len(r.f.rec.Groups) == 0 {
+		return usage("add --group 1=HOST:PORT, once per group", "no group is given, and %s knows none", r.o.Dir)
+	}
+	if r.groups, err = r.o.Only.pick(r.f.rec.Groups); err != nil {
+		return err
+	}
+	if r.withCapture {
+		for _, g := range r.groups {
+			if g.Addr == "" {
+				return usage("add --group "+g.ID.String()+"=HOST:PORT", "no address is known for group %s", g.ID)
+			}
+		}
+	}
+	if r.withApply {
+		if r.target, err = r.f.target(r.o.Target); err != nil {
+			return err
+		}
+	}
+	if r.o.Until == UntilEnd && !r.anySpool() {
+		return noSpool(r.f)
+	}
+	if err := r.lock(); err != nil {
+		return err
+	}
+	if r.withCapture {
+		if err := r.greetSources(ctx); err != nil {
+			return err
+		}
+	}
+	// From here on the groups are the job's.
+	if err := r.f.save(r.o.Groups, r.log); err != nil {
+		return err
+	}
+	r.proc = newProcess(r.f.rec.Job, r.verb, r.o.Until)
+	if r.withApply {
+		r.doubts = doubtCounts{store: r.applies, seen: map[repl.GroupID]doubtCount{}}
+		r.vouches = &vouches{f: r.f}
+		if r.before, err = r.f.readApply(r.target); err != nil {
+			r.log.Warn("last status cannot be read", "error", err)
+		}
+	}
+	r.setApart()
+	r.makeSessions()
+	return nil
+}
+
+// setApart keeps what is known of groups that --only leaves out: above all
+// how much of their spool is vouched for.
+func (r *run) setApart() {
+	mine := func(id repl.GroupID) bool { return find(r.groups, func(g Group) bool { return g.ID == id }) != nil }
+	if r.withCapture {
+		if c, err := r.f.readCapture(); err == nil && c != nil {
+			for _, g := range c.Groups {
+				if !mine(g.ID) {
+					g.Apart = true
+					r.apartC = append(r.apartC, g)
+				}
+			}
+		}
+	}
+	if r.before != nil {
+		for _, g := range r.before.Groups {
+			if !mine(g.ID) {
+				g.Apart = true
+				r.apartA = append(r.apartA, g)
+			}
+		}
+	}
+}
+
+func (r *run) checkUntil() error {
+	allowed := []Until{UntilStopped, UntilFull, UntilCaughtUp}
+	hint := "choose --until full or --until caught-up, or leave it out"
+	if !r.withCapture {
+		allowed, hint = []Until{UntilStopped, UntilEnd}, "choose --until end, or leave it out"
+	}
+	for _, u := range allowed {
+		if r.o.Until == u {
+			return nil
+		}
+	}
+	return usage(hint, "--until %q is not a goal of %s", r.o.Until, r.verb)
+}
+
+func (r *run) anySpool() bool {
+	for _, g := range r.groups {
+		if _, err := spool.OpenGroup(r.f.spoolDir(), r.f.rec.Job, g.ID); !errors.Is(err, spool.ErrNoSpool) {
+			return true
+		}
+	}
+	return false
+}
+
+// lock takes the stores of the halves that this run is.
+func (r *run) lock() (err error) {
+	if r.withCapture {
+		r.captures, err = checkpoint.OpenCapture(r.f.captureDB())
+		if errors.Is(err, checkpoint.ErrInUse) {
+			var p *Process
+			if c, _ := r.f.readCapture(); c != nil {
+				p = &c.Process
+			}
+			return inUse(r.f.path("capture"), p, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if r.withApply {
+		dir := r.f.applyDir(r.target)
+		r.applies, err = checkpoint.OpenApply(r.f.path("apply", targetID(r.target), "apply.db"))
+		if errors.Is(err, checkpoint.ErrInUse) {
+			var p *Process
+			if a, _ := r.f.readApply(r.target); a != nil {
+				p = &a.Process
+			}
+			return inUse(dir, p, err)
+		}
+		if err != nil {
+			return err
+		}
+		before, err := r.applies.Target()
+		if err != nil {
+			return err
+		}
+		r.known = before != ""
+	}
+	return nil
+}
+
+func (r *run) makeSessions() {
+	if !r.withCapture {
+		return
+	}
+	perHost, total := r.o.FullSyncPerHost, r.o.FullSyncTotal
+	if perHost <= 0 {
+		perHost = 1
+	}
+	if total <= 0 {
+		total = 4
+	}
+	g := newGate(perHost, total)
+	for _, group := range r.groups {
+		r.sessions = append(r.sessions, &session{Session: capture.New(capture.Options{
+			SpoolDir: r.f.spoolDir(), Job: r.f.rec.Job, Group: group.ID, Addr: group.Addr, Secret: r.o.SourceSecret,
+			Store: r.captures, Log: r.log, FullSync: g, MaxWait: r.o.Wait,
+			Writer: spool.WriterOptions{SegmentBytes: r.o.SegmentBytes, SegmentAge: r.o.SegmentAge, Log: r.log},
+		})})
+	}
+}
+
+func (r *run) close() {
+	if r.captures != nil {
+		r.captures.Close()
+	}
+	if r.applies != nil {
+		r.applies.Close()
+	}
+}
+
+// process is what the status files of this moment say of the process.
+func (r *run) process() Process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.proc
+	p.Updated = time.Now()
+	return p
+}
+
+func (r *run) reached(g repl.GroupID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.done[g]
+}
+
+// view is the job as this process sees it.
+func (r *run) view() *view {
+	p := r.process()
+	v := &view{job: r.f.rec.Job, groups: r.groups, target: r.target, now: time.Now()}
+	if r.withCapture {
+		v.capture = captureFile(p, r.sessions)
+		v.capture.Groups = append(v.capture.Groups, r.apartC...)
+	} else if c, err := r.f.readCapture(); err == nil {
+		v.capture = c
+	}
+	switch j := r.apply(); {
+	case !r.withApply:
+	case j != nil:
+		v.apply = applyFile(p, r.target, j, &r.doubts, func(g repl.GroupID) bool {
+			return r.reached(g)
+		})
+		if r.o.Until == UntilEnd {
+			for i := range v.apply.Groups {
+				g := &v.apply.Groups[i]
+				g.Done = g.State == string(apply.StateFinished)
+			}
+		}
+	default:
+		v.apply = r.connecting(p)
+	}
+	if v.apply != nil {
+		v.apply.Groups = append(v.apply.Groups, r.apartA...)
+	}
+	return v
+}
+
+// connecting stands in for apply until the target has answered.
+func (r *run) connecting(p Process) *ApplyFile {
+	a := &ApplyFile{Process: p, Target: r.target}
+	for _, g := range r.groups {
+		out := ApplyGroup{ID: g.ID}
+		if r.before != nil {
+			if b := find(r.before.Groups, func(b ApplyGroup) bool { return b.ID == g.ID }); b != nil {
+				out = *b
+			}
+		}
+		out.State, out.Reason, out.What, out.Hint, out.Done = string(apply.StateWaiting), "target-connecting", "", "", false
+		a.Groups = append(a.Groups, out)
+	}
+	return a
+}
+
+func (r *run) show() {
+	s := r.view().status()
+	r.console.show(&s)
+}
+
+// vouches reads what the capture of another process, or of another machine,
+// has published last.
+type vouches struct {
+	f *folder
+
+	mu   sync.Mutex // guards what follows
+	read time.Time
+	last map[repl.GroupID]spool.Durable
+}
+
+// vouchEvery is how old an answer may be: it is asked for at every poll of
+// the spool.
+const vouchEvery = 200 * time.Millisecond
+
+func (v *vouches) of(g repl.GroupID) (spool.Durable, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if now := time.Now(); now.Sub(v.read) >= vouchEvery {
+		v.read = now
+		if m, err := v.f.vouched(); err == nil && m != nil {
+			v.last = m
+		}
+	}
+	d, ok := v.last[g]
+	return d, ok
+}
+
+// describe is for the log when a run begins.
+func (r *run) describe() []any {
+	attrs := []any{"dir", r.o.Dir, "job", r.f.rec.Job.String(), "groups", idList(r.groups)}
+	if r.target != "" {
+		attrs = append(attrs, "target", r.target)
+	}
+	if r.o.Until != UntilStopped {
+		attrs = append(attrs, "until", string(r.o.Until))
+	}
+	return attrs
+}

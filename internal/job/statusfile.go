@@ -1,0 +1,209 @@
+package job
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+const (
+	statusVersion = 1
+	// staleAfter is how old a status file may be while its process is taken to
+	// be running: it is written once a second.
+	staleAfter = 5 * time.Second
+)
+
+// Process is who wrote a status file, and how it ended.
+type Process struct {
+	Version int         `json:"version"`
+	Job     spool.JobID `json:"job"`
+	Verb    string      `json:"verb"`
+	Until   string      `json:"until"`
+	PID     int         `json:"pid"`
+	Host    string      `json:"host"`
+	Started time.Time   `json:"started"`
+	Updated time.Time   `json:"updated"`
+	Ended   *time.Time  `json:"ended"` // null while it runs, and when it was killed
+	How     string      `json:"how"`   // finished | interrupted | stopped | failed
+	Exit    int         `json:"exit"`
+}
+
+// Ways in which a process ends.
+const (
+	howFinished    = "finished"    // the goal of --until was reached
+	howInterrupted = "interrupted" // by a signal
+	howStopped     = "stopped"     // groups have stopped
+	howFailed      = "failed"
+)
+
+// running tells whether the process is there: a kill -9 leaves its file as it
+// was.
+func (p *Process) running(now time.Time) bool {
+	if p.Ended != nil || now.Sub(p.Updated) > staleAfter {
+		return false
+	}
+	host, err := os.Hostname()
+	return err != nil || host != p.Host || alive(p.PID)
+}
+
+// CaptureFile is DIR/status/capture.json.
+type CaptureFile struct {
+	Process
+	Groups []CaptureGroup `json:"groups"`
+}
+
+// CaptureGroup is what capture publishes of one group.
+type CaptureGroup struct {
+	ID          repl.GroupID  `json:"id"`
+	Addr        string        `json:"addr"`
+	State       string        `json:"state"` // waiting | full-sync | streaming | stopped
+	Reason      string        `json:"reason"`
+	What        string        `json:"what"`
+	Hint        string        `json:"hint"`
+	Since       *time.Time    `json:"since"`
+	Done        bool          `json:"done"`            // it reached the goal of --until
+	Apart       bool          `json:"apart,omitempty"` // not of this run: an earlier one left this
+	Epoch       repl.Epoch    `json:"epoch"`
+	EpochReason string        `json:"epoch_reason"`
+	ReplID      repl.ReplID   `json:"replid"`
+	Source      *repl.Offset  `json:"source_offset"`
+	SampledAt   *time.Time    `json:"source_sampled_at"` // by the clock of the machine of capture
+	SkewMS      int64         `json:"clock_skew_ms"`     // source clock minus that clock
+	RDBTotal    *int64        `json:"rdb_total"`
+	Ever        bool          `json:"ever_connected"`
+	Reconnects  int           `json:"reconnects"`
+	Durable     spool.Durable `json:"durable"`
+}
+
+// ApplyFile is DIR/status/apply-<target>.json.
+type ApplyFile struct {
+	Process
+	Target string       `json:"target"`
+	Groups []ApplyGroup `json:"groups"`
+}
+
+// ApplyGroup is what apply publishes of one group.
+type ApplyGroup struct {
+	ID        repl.GroupID   `json:"id"`
+	State     string         `json:"state"` // waiting | applying-rdb | streaming | stopped | finished
+	Reason    string         `json:"reason"`
+	What      string         `json:"what"`
+	Hint      string         `json:"hint"`
+	Since     *time.Time     `json:"since"`
+	Done      bool           `json:"done"`            // it reached the goal of --until
+	Apart     bool           `json:"apart,omitempty"` // not of this run: an earlier one left this
+	Epoch     repl.Epoch     `json:"epoch"`
+	Phase     string         `json:"phase"`
+	Applied   *repl.Offset   `json:"applied_offset"`
+	AppliedMS int64          `json:"applied_ms"` // source clock, ms since 1970; 0 unknown
+	RDBDone   int64          `json:"rdb_done"`
+	RDBTotal  *int64         `json:"rdb_total"`
+	Keys      int64          `json:"keys"`
+	Commands  int64          `json:"commands"`
+	Ignored   int64          `json:"ignored"`
+	Unknown   int64          `json:"unknown"`
+	Expired   int64          `json:"expired"`
+	Rejects   int            `json:"rejects"`
+	Doubtful  int            `json:"doubtful"`
+	DoubtWhy  map[string]int `json:"doubtful_by_reason,omitempty"`
+	WidthMS   int64          `json:"ttl_width_ms"`
+}
+
+func (f *folder) captureStatus() string { return f.path("status", "capture.json") }
+func (f *folder) applyStatus(target string) string {
+	return f.path("status", "apply-"+targetID(target)+".json")
+}
+
+// readStatus reads a status file into v; false when there is none, or when it
+// is of another job or version.
+func readStatus(path string, job spool.JobID, p *Process, v any) (bool, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read status: %w", err)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return false, fmt.Errorf("read status %s: %w", path, err)
+	}
+	return p.Version == statusVersion && p.Job == job, nil
+}
+
+func (f *folder) readCapture() (*CaptureFile, error) {
+	var c CaptureFile
+	if ok, err := readStatus(f.captureStatus(), f.rec.Job, &c.Process, &c); !ok {
+		return nil, err
+	}
+	return &c, nil
+}
+
+func (f *folder) readApply(target string) (*ApplyFile, error) {
+	var a ApplyFile
+	if ok, err := readStatus(f.applyStatus(target), f.rec.Job, &a.Process, &a); !ok {
+		return nil, err
+	}
+	return &a, nil
+}
+
+// applyFiles reads every apply's status file.
+func (f *folder) applyFiles() ([]*ApplyFile, error) {
+	names, err := filepath.Glob(f.path("status", "apply-*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var out []*ApplyFile
+	for _, name := range names {
+		var a ApplyFile
+		ok, err := readStatus(name, f.rec.Job, &a.Process, &a)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, &a)
+		}
+	}
+	return out, nil
+}
+
+// vouched are the durable positions that capture has published last.
+func (f *folder) vouched() (map[repl.GroupID]spool.Durable, error) {
+	c, err := f.readCapture()
+	if c == nil {
+		return nil, err
+	}
+	out := map[repl.GroupID]spool.Durable{}
+	for _, g := range c.Groups {
+		if !g.Durable.IsZero() {
+			out[g.ID] = g.Durable
+		}
+	}
+	return out, nil
+}
+
+// inUse explains a lock that another process holds.
+func inUse(what string, p *Process, err error) *Error {
+	e := &Error{
+		Code: InUse, Err: err, What: what + " is in use by another process",
+		Hint: "one process at a time may work there: let it finish, or stop it (SIGTERM) first",
+	}
+	if p != nil && p.Ended == nil {
+		e.What = fmt.Sprintf("%s is in use by `tairlift %s` (pid %d%s, since %s)", what, p.Verb, p.PID, onHost(p.Host), p.Started.Local().Format(time.DateTime))
+	}
+	return e
+}
+
+func onHost(host string) string {
+	if own, err := os.Hostname(); host == "" || err == nil && own == host {
+		return ""
+	}
+	return " on " + strings.TrimSpace(host)
+}
