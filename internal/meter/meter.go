@@ -17,7 +17,10 @@ type View struct {
 	Phase  string // such as "full-sync"
 	Reason string // why the job as a whole waits; empty when it does not
 
-	Done, Total int64 // bytes; a Total of 0 or less is not known
+	// Unit is what Done and Total count; empty is bytes of a replication, which
+	// has a lag too.
+	Unit        string
+	Done, Total int64 // a Total of 0 or less is not known
 	Commands    int64 // applied so far; 0 shows none
 
 	LagBytes   int64   // below 0: not known

@@ -80,7 +80,7 @@ func TestLine(t *testing.T) {
 		{
 			"nothing known is said so, part by part",
 			View{Phase: "waiting", LagBytes: -1, LagSeconds: -1},
-			unknown, "waiting 0 B/?, ?/s, lag ? ?, eta ?",
+			unknown, "waiting 0 B/?, ?/s, lag ?, eta ?",
 		},
 		{
 			"a reason to wait is named",
@@ -236,7 +236,7 @@ func TestTerminalIsDrawnInPlace(t *testing.T) {
 	m.Show(view(100))
 	want := []string{
 		"full-sync 25% [====>...............] 100 MiB/400 MiB, 100 MiB/s, lag 12 MiB 3.2s, eta 3s",
-		"  group 3 stopped 90 MiB/100 MiB, lag ? ?, waiting: flush-in-stream",
+		"  group 3 stopped 90 MiB/100 MiB, lag ?, waiting: flush-in-stream",
 		"  group 2 full-sync 10 MiB/100 MiB, lag 8.0 MiB 3.2s",
 		"  group 4 full-sync 50 MiB/100 MiB, lag 0 B 1.0s",
 	}
@@ -343,5 +343,13 @@ func TestRateKeepsFewSamples(t *testing.T) {
 	}
 	if got := fmt.Sprintf("%.0f", r.now().bytes); got != "1000" {
 		t.Errorf("rate: got %s, want 1000", got)
+	}
+}
+
+func TestAUnitIsCountedPlainlyAndHasNoLag(t *testing.T) {
+	v := View{Phase: "verify", Unit: "keys", Done: 3700, Total: 38000}
+	want := "verify 3,700 keys/38,000 keys 9%, 12,000 keys/s, eta 3s"
+	if got := line(v, rate{bytes: 12000, commands: -1, eta: 3 * time.Second}); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

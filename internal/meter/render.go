@@ -21,7 +21,7 @@ const (
 // line is the state as one line.
 func line(v View, r rate) string {
 	var b strings.Builder
-	b.WriteString(v.Phase + " " + amount(v.Done, v.Total))
+	b.WriteString(v.Phase + " " + v.amount(v.Done, v.Total))
 	if v.Total > 0 {
 		fmt.Fprintf(&b, " %d%%", percent(v.Done, v.Total))
 	}
@@ -41,9 +41,9 @@ func block(v View, r rate, width int) []string {
 	if v.Total > 0 {
 		head += " " + bar(v.Done, v.Total)
 	}
-	lines := []string{cut(head+" "+amount(v.Done, v.Total)+", "+rest(v, r), width)}
+	lines := []string{cut(head+" "+v.amount(v.Done, v.Total)+", "+rest(v, r), width)}
 	for _, g := range slowest(v.Groups) {
-		text := fmt.Sprintf("  group %s %s %s, %s", g.ID, g.State, amount(g.Done, g.Total), lag(g.LagBytes, g.LagSeconds))
+		text := fmt.Sprintf("  group %s %s %s, %s", g.ID, g.State, v.amount(g.Done, g.Total), lag(g.LagBytes, g.LagSeconds))
 		if g.Reason != "" {
 			text += ", waiting: " + g.Reason
 		}
@@ -56,12 +56,14 @@ func block(v View, r rate, width int) []string {
 func rest(v View, r rate) string {
 	parts := []string{"?/s"}
 	if r.bytes >= 0 {
-		parts[0] = size(int64(r.bytes)) + "/s"
+		parts[0] = v.size(int64(r.bytes)) + "/s"
 	}
 	if v.Commands > 0 && r.commands >= 0 {
 		parts = append(parts, humanize.Comma(int64(r.commands))+" commands/s")
 	}
-	parts = append(parts, lag(v.LagBytes, v.LagSeconds))
+	if v.Unit == "" {
+		parts = append(parts, lag(v.LagBytes, v.LagSeconds))
+	}
 	if r.eta < 0 {
 		parts = append(parts, "eta ?")
 	} else {
@@ -94,16 +96,26 @@ func percent(done, total int64) int {
 	return int(100 * float64(min(max(done, 0), total)) / float64(total))
 }
 
-func amount(done, total int64) string {
+func (v View) amount(done, total int64) string {
 	if total <= 0 {
-		return size(done) + "/?"
+		return v.size(done) + "/?"
 	}
-	return size(done) + "/" + size(total)
+	return v.size(done) + "/" + v.size(total)
+}
+
+func (v View) size(n int64) string {
+	if v.Unit != "" {
+		return humanize.Comma(n) + " " + v.Unit
+	}
+	return size(n)
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 func lag(bytes int64, seconds float64) string {
+	if bytes < 0 && seconds < 0 {
+		return "lag ?"
+	}
 	b, s := "?", "?"
 	if bytes >= 0 {
 		b = size(bytes)

@@ -1,0 +1,30 @@
+// Package e2e holds the tests of the finished program: the real binary, built
+// once, between real servers. There is no code in it but tests.
+//
+// A test starts sources and a target (internal/redistest), writers that keep
+// their own tally (internal/job/workload), and tairlift processes, which it
+// kills, interrupts or waits for. What it asserts in the end is always the
+// same: every total equal to the writers' own to the unit, and `verify --level
+// full` saying identical.
+//
+//	TestKillLoop          sync, killed at random moments of every phase
+//	TestKillLoopTwo       the same, of capture and apply as two processes
+//	TestTargetDies        capture goes on without a target, apply resumes
+//	TestTargetForgets     a target that comes back empty
+//	TestTargetFull        a target out of memory, in both phases
+//	TestLateApply         deadlines are the source's, however late they are applied
+//	TestRecordedSession   a recorded codis-server 3.2.11 as the source
+//	TestInUse             one process at a time in a folder
+//	TestSecondApply       a copied folder takes the target over; the older apply stops
+//
+// The sources and the target are the servers that SOURCE_SERVER and
+// TARGET_SERVER name, by default redis-server; only commands that a Redis 2.8
+// knows are used on the source. The moments of the kills come from a seed,
+// which is logged; E2E_SEED repeats one. The moments themselves depend on
+// progress that is seen (bytes in the spool, keys on the target, a counter
+// there), so that the same seed kills in the same phases on any machine.
+//
+// Caveats: the same seed does not stop a process at the same instruction. The
+// tests take about a minute on two cores, and -short leaves out most of
+// the kills.
+package e2e
