@@ -65,8 +65,11 @@ func TestTwoGroupsEndInOneTarget(t *testing.T) {
 	for i, s := range r.sources {
 		p := "n" + strconv.Itoa(i) + ":"
 		for _, args := range [][]string{
-			{"GET", p + "counter"}, {"LLEN", p + "list"}, {"GET", p + "script"},
-			{"HGETALL", "g" + strconv.Itoa(i) + ":0:7:h"}, {"LRANGE", "g" + strconv.Itoa(i) + ":0:7:l", "0", "-1"},
+			{"GET", p + "counter"},
+			{"LLEN", p + "list"},
+			{"GET", p + "script"},
+			{"HGETALL", "g" + strconv.Itoa(i) + ":0:7:h"},
+			{"LRANGE", "g" + strconv.Itoa(i) + ":0:7:l", "0", "-1"},
 			{"ZRANGE", "g" + strconv.Itoa(i) + ":0:7:zz", "0", "-1", "WITHSCORES"},
 		} {
 			if got, want := dump(t, dst, args...), dump(t, s, args...); got != want {

@@ -37,9 +37,15 @@ func sameTally(t *testing.T, claim string, dst, src *redistest.Server) bool {
 	t.Helper()
 	ok := true
 	for _, q := range [][]string{
-		{"0", "GET", "counter"}, {"0", "LRANGE", "list", "0", "-1"}, {"0", "GET", "text"}, {"0", "LRANGE", "scripted", "0", "-1"},
-		{"0", "HGET", "hash", "f"}, {"1", "GET", "a"}, {"1", "GET", "b"},
-		{"0", "GET", "from-rdb"}, {"0", "LRANGE", "list-from-rdb", "0", "-1"},
+		{"0", "GET", "counter"},
+		{"0", "LRANGE", "list", "0", "-1"},
+		{"0", "GET", "text"},
+		{"0", "LRANGE", "scripted", "0", "-1"},
+		{"0", "HGET", "hash", "f"},
+		{"1", "GET", "a"},
+		{"1", "GET", "b"},
+		{"0", "GET", "from-rdb"},
+		{"0", "LRANGE", "list-from-rdb", "0", "-1"},
 	} {
 		dst.Do(t, "SELECT", q[0])
 		src.Do(t, "SELECT", q[0])

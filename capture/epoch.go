@@ -26,10 +26,12 @@ func (r *run) recover() error {
 		s.update(func(st *Status) { st.EverConnected = known })
 		return nil
 	case errors.Is(err, spool.ErrNoEpoch):
-		return &StopError{Group: s.o.Group, Reason: ReasonCorrupt, Err: err,
+		return &StopError{
+			Group: s.o.Group, Reason: ReasonCorrupt, Err: err,
 			What: fmt.Sprintf("spool %s holds nothing of epoch %s, which is recorded as durable up to offset %s",
 				s.o.SpoolDir, rec.Epoch, rec.Offset),
-			Hint: "restore the spool, or capture into a new folder"}
+			Hint: "restore the spool, or capture into a new folder",
+		}
 	case err != nil:
 		return s.spoolFailed(err)
 	}

@@ -107,9 +107,11 @@ func (s *Session) waitedOut(reason string, err error) *StopError {
 
 // spoolFailed is the answer to a spool that cannot be read or written.
 func (s *Session) spoolFailed(err error) *StopError {
-	stop := &StopError{Group: s.o.Group, Reason: ReasonSpool, Err: err,
+	stop := &StopError{
+		Group: s.o.Group, Reason: ReasonSpool, Err: err,
 		What: oneLine(err),
-		Hint: "check the disk and its log, then start it again; what was recorded as durable is kept"}
+		Hint: "check the disk and its log, then start it again; what was recorded as durable is kept",
+	}
 	var corrupt *spool.CorruptError
 	var missing *spool.MissingError
 	var foreign *spool.IdentityError

@@ -320,8 +320,13 @@ func write(t *testing.T, s *redistest.Server) (stop func() int) {
 				c.Do(ctx, "SELECT", id)
 				for err = nil; err == nil && ctx.Err() == nil; rounds[w]++ {
 					for _, cmd := range [][]string{
-						{"INCR", "counter"}, {"RPUSH", "queue:" + id, strconv.Itoa(rounds[w])}, {"APPEND", "log:" + id, "x"},
-						{"MULTI"}, {"INCR", "a"}, {"HINCRBY", "h", "f", "2"}, {"EXEC"},
+						{"INCR", "counter"},
+						{"RPUSH", "queue:" + id, strconv.Itoa(rounds[w])},
+						{"APPEND", "log:" + id, "x"},
+						{"MULTI"},
+						{"INCR", "a"},
+						{"HINCRBY", "h", "f", "2"},
+						{"EXEC"},
 					} {
 						if _, err = c.Do(ctx, cmd...); err != nil {
 							break

@@ -63,12 +63,26 @@ type Counts struct {
 
 func (c *Counts) add(d *Counts) {
 	for _, p := range [...]struct{ to, from *int64 }{
-		{&c.SourceKeys, &d.SourceKeys}, {&c.TargetKeys, &d.TargetKeys}, {&c.Compared, &d.Compared},
-		{&c.Equal, &d.Equal}, {&c.Missing, &d.Missing}, {&c.Extra, &d.Extra}, {&c.Value, &d.Value},
-		{&c.Type, &d.Type}, {&c.TTL, &d.TTL}, {&c.Unverifiable, &d.Unverifiable}, {&c.Hot, &d.Hot},
-		{&c.TTLMissing, &d.TTLMissing}, {&c.TTLExtra, &d.TTLExtra}, {&c.TTLDrift, &d.TTLDrift},
-		{&c.Expiring, &d.Expiring}, {&c.Duplicate, &d.Duplicate}, {&c.Unjudged, &d.Unjudged},
-		{&c.Converged, &d.Converged}, {&c.Gone, &d.Gone}, {&c.Copies, &d.Copies},
+		{&c.SourceKeys, &d.SourceKeys},
+		{&c.TargetKeys, &d.TargetKeys},
+		{&c.Compared, &d.Compared},
+		{&c.Equal, &d.Equal},
+		{&c.Missing, &d.Missing},
+		{&c.Extra, &d.Extra},
+		{&c.Value, &d.Value},
+		{&c.Type, &d.Type},
+		{&c.TTL, &d.TTL},
+		{&c.Unverifiable, &d.Unverifiable},
+		{&c.Hot, &d.Hot},
+		{&c.TTLMissing, &d.TTLMissing},
+		{&c.TTLExtra, &d.TTLExtra},
+		{&c.TTLDrift, &d.TTLDrift},
+		{&c.Expiring, &d.Expiring},
+		{&c.Duplicate, &d.Duplicate},
+		{&c.Unjudged, &d.Unjudged},
+		{&c.Converged, &d.Converged},
+		{&c.Gone, &d.Gone},
+		{&c.Copies, &d.Copies},
 	} {
 		*p.to += *p.from
 	}

@@ -49,14 +49,26 @@ func TestVerdictLineHasItsDenominator(t *testing.T) {
 		r    Report
 		want string
 	}{
-		{"identical", Report{Verdict: Identical, Level: LevelFull, Counts: Counts{SourceKeys: 12_004_311, Compared: 12_004_311}, DurationMS: 252_000},
-			"IDENTICAL: 12,004,311 of 12,004,311 keys compared, values and TTLs, 0 missing, 0 extra (4m12s)"},
-		{"different", Report{Verdict: Different, Level: LevelFull, Counts: Counts{SourceKeys: 10, Compared: 9, Missing: 1, TTL: 2, Hot: 1}, DurationMS: 1234},
-			"DIFFERENT: 9 of 10 keys compared, 1 missing, 0 extra, 2 ttl; not judged: 1 hot (still changing) (1.23s)"},
-		{"inconclusive", Report{Verdict: Inconclusive, Level: LevelFull, Reason: "zero keys compared"},
-			"INCONCLUSIVE: 0 of 0 keys compared; zero keys compared (0s)"},
-		{"sample", Report{Verdict: NoDifferenceInSample, Level: LevelSample, Counts: Counts{SourceKeys: 1000, Compared: 10}},
-			"NO DIFFERENCE IN SAMPLE: 10 of 1,000 keys compared, values and TTLs, 0 missing, 0 extra (0s)"},
+		{
+			"identical",
+			Report{Verdict: Identical, Level: LevelFull, Counts: Counts{SourceKeys: 12_004_311, Compared: 12_004_311}, DurationMS: 252_000},
+			"IDENTICAL: 12,004,311 of 12,004,311 keys compared, values and TTLs, 0 missing, 0 extra (4m12s)",
+		},
+		{
+			"different",
+			Report{Verdict: Different, Level: LevelFull, Counts: Counts{SourceKeys: 10, Compared: 9, Missing: 1, TTL: 2, Hot: 1}, DurationMS: 1234},
+			"DIFFERENT: 9 of 10 keys compared, 1 missing, 0 extra, 2 ttl; not judged: 1 hot (still changing) (1.23s)",
+		},
+		{
+			"inconclusive",
+			Report{Verdict: Inconclusive, Level: LevelFull, Reason: "zero keys compared"},
+			"INCONCLUSIVE: 0 of 0 keys compared; zero keys compared (0s)",
+		},
+		{
+			"sample",
+			Report{Verdict: NoDifferenceInSample, Level: LevelSample, Counts: Counts{SourceKeys: 1000, Compared: 10}},
+			"NO DIFFERENCE IN SAMPLE: 10 of 1,000 keys compared, values and TTLs, 0 missing, 0 extra (0s)",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -111,8 +111,10 @@ func (s *server) keyspaceOf(info map[string]string) (map[int]dbSize, error) {
 				size.expires, err = strconv.ParseInt(value, 10, 64)
 			}
 			if err != nil {
-				return nil, &Error{What: fmt.Sprintf("ask INFO of %s: %s:%s is not a keyspace line", s.name, k, v),
-					Hint: "is this a Redis server, or a proxy with an INFO of its own?"}
+				return nil, &Error{
+					What: fmt.Sprintf("ask INFO of %s: %s:%s is not a keyspace line", s.name, k, v),
+					Hint: "is this a Redis server, or a proxy with an INFO of its own?",
+				}
 			}
 		}
 		out[db] = size

@@ -157,8 +157,11 @@ func (c *Counts) undecidedText() string {
 		n    int64
 		what string
 	}{
-		{c.Hot, "hot (still changing)"}, {c.Unverifiable, "unverifiable"}, {c.Expiring, "about to expire"},
-		{c.Duplicate, "in several groups with different values"}, {c.Unjudged, "unsettled"},
+		{c.Hot, "hot (still changing)"},
+		{c.Unverifiable, "unverifiable"},
+		{c.Expiring, "about to expire"},
+		{c.Duplicate, "in several groups with different values"},
+		{c.Unjudged, "unsettled"},
 	} {
 		if p.n > 0 {
 			parts = append(parts, comma(p.n)+" "+p.what)

@@ -253,8 +253,10 @@ func (r *run) introduce() error {
 			continue
 		}
 		if other := known[s.runID]; other != nil {
-			return &Error{What: fmt.Sprintf("%s and %s are the same server (run id %s)", other.name, s.name, s.runID),
-				Hint: "a comparison with itself proves nothing: check the addresses"}
+			return &Error{
+				What: fmt.Sprintf("%s and %s are the same server (run id %s)", other.name, s.name, s.runID),
+				Hint: "a comparison with itself proves nothing: check the addresses",
+			}
 		}
 		known[s.runID] = s
 	}

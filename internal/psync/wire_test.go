@@ -114,8 +114,10 @@ func TestAttachAnswers(t *testing.T) {
 		{"an empty marked RDB", fullLine + "$EOF:" + mark + "\r\n" + mark, repl.Position{}, outcome{full, -1, "", "", nil}},
 		{"a full sync where a partial was asked for", fullLine + "$1\r\nRs", at99, outcome{full, 1, "R", "s", nil}},
 		{"a continuation of Redis 3.2", "+CONTINUE\r\nstream", at99, outcome{Start{Position: at99}, 0, "", "stream", nil}},
-		{"a continuation under a new replid", "\n+CONTINUE " + idB + "\r\n\nstream", at99,
-			outcome{Start{Position: repl.Position{ReplID: idB, Offset: 99}}, 0, "", "\nstream", nil}},
+		{
+			"a continuation under a new replid", "\n+CONTINUE " + idB + "\r\n\nstream", at99,
+			outcome{Start{Position: repl.Position{ReplID: idB, Offset: 99}}, 0, "", "\nstream", nil},
+		},
 		{"loading", "-LOADING Redis is loading the dataset in memory\r\n", at99, outcome{err: ErrLoading}},
 		{"no master, Redis >= 4", "-NOMASTERLINK Can't SYNC while not connected with my master\r\n", at99, outcome{err: ErrMasterDown}},
 		{"no master, Redis 3.2", "\n-ERR Can't SYNC while not connected with my master\r\n", at99, outcome{err: ErrMasterDown}},
@@ -192,8 +194,11 @@ func TestAttachAsks(t *testing.T) {
 	}{
 		{"for everything", repl.Position{}, Options{}, "REPLCONF capa eof capa psync2; PSYNC ? -1"},
 		{"for the byte behind the position", at99, Options{}, "REPLCONF capa eof capa psync2; PSYNC " + idA + " 100"},
-		{"under a port and without a mark", at99, Options{ListeningPort: 7777, NoEOF: true},
-			"REPLCONF listening-port 7777; REPLCONF capa psync2; PSYNC " + idA + " 100"},
+		{
+			"under a port and without a mark", at99,
+			Options{ListeningPort: 7777, NoEOF: true},
+			"REPLCONF listening-port 7777; REPLCONF capa psync2; PSYNC " + idA + " 100",
+		},
 	} {
 		w := &wire{Reader: strings.NewReader("-ERR Unrecognized REPLCONF option: capa\r\n+OK\r\n+CONTINUE\r\n")}
 		if tt.o.ListeningPort == 0 {

@@ -27,8 +27,10 @@ func AppendDump(dst []byte, typ byte, body []byte, version int) []byte {
 func ParseDump(payload []byte) (typ byte, body []byte, version int, err error) {
 	n := len(payload) - dumpTail
 	if n < 1 {
-		return 0, nil, 0, &FormatError{Type: NoType, At: int64(len(payload)),
-			Err: fmt.Errorf("dump payload has %d bytes: %w", len(payload), io.ErrUnexpectedEOF)}
+		return 0, nil, 0, &FormatError{
+			Type: NoType, At: int64(len(payload)),
+			Err: fmt.Errorf("dump payload has %d bytes: %w", len(payload), io.ErrUnexpectedEOF),
+		}
 	}
 	typ = payload[0]
 	version = int(binary.LittleEndian.Uint16(payload[n:]))

@@ -117,8 +117,10 @@ func builtValues() map[string]struct {
 			TypeSetListpack, list("", int64(0), int64(127), int64(128), int64(-1), int64(4095), int64(-4096), int64(4096), int64(-32768), int64(1<<23-1),
 				int64(-1<<23), int64(1<<31-1), int64(math.MinInt32), int64(math.MaxInt64), int64(math.MinInt64), strings.Repeat("s", 63), strings.Repeat("m", 64),
 				long, longer),
-			[]string{"", "0", "127", "128", "-1", "4095", "-4096", "4096", "-32768", "8388607", "-8388608", "2147483647", "-2147483648",
-				"9223372036854775807", "-9223372036854775808", strings.Repeat("s", 63), strings.Repeat("m", 64), long, longer},
+			[]string{
+				"", "0", "127", "128", "-1", "4095", "-4096", "4096", "-32768", "8388607", "-8388608", "2147483647", "-2147483648",
+				"9223372036854775807", "-9223372036854775808", strings.Repeat("s", 63), strings.Repeat("m", 64), long, longer,
+			},
 		},
 		"stream":  {TypeStreamListpacks, streamBody(TypeStreamListpacks), streamParts(TypeStreamListpacks)},
 		"stream2": {TypeStreamListpacks2, streamBody(TypeStreamListpacks2), streamParts(TypeStreamListpacks2)},

@@ -215,8 +215,10 @@ func (v *streamValue) add(e *StreamElement) error {
 			v.EntriesAdded, v.MaxDeletedID = &added, &deleted
 		}
 	case StreamGroup:
-		ng := streamGroupValue{Name: clone(e.Group), LastID: e.ID.String(),
-			Consumers: []streamConsumerValue{}, Pending: []streamPendingValue{}}
+		ng := streamGroupValue{
+			Name: clone(e.Group), LastID: e.ID.String(),
+			Consumers: []streamConsumerValue{}, Pending: []streamPendingValue{},
+		}
 		if e.Meta.Known && e.Meta.EntriesRead >= 0 {
 			read := e.Meta.EntriesRead
 			ng.EntriesRead = &read

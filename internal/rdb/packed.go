@@ -30,8 +30,10 @@ func (z *ziplist) open(b []byte) error {
 	if n := binary.LittleEndian.Uint32(b); uint64(n) != uint64(len(b)) {
 		return fmt.Errorf("ziplist says it has %d bytes, has %d", n, len(b))
 	}
-	*z = ziplist{b: b[:len(b)-1], pos: zipHeader, prev: zipHeader,
-		last: int(binary.LittleEndian.Uint32(b[4:])), want: int(binary.LittleEndian.Uint16(b[8:]))}
+	*z = ziplist{
+		b: b[:len(b)-1], pos: zipHeader, prev: zipHeader,
+		last: int(binary.LittleEndian.Uint32(b[4:])), want: int(binary.LittleEndian.Uint16(b[8:])),
+	}
 	return nil
 }
 

@@ -113,20 +113,41 @@ func TestProxyActions(t *testing.T) {
 		ends bool
 		get  string // of x afterwards
 	}{
-		{"ReplyError is never heard of by the server", on("INCR", ReplyError("OOM no")),
-			[]string{"SET x 1", "INCR x", "GET x"}, []string{"OK", "-OOM no", "1"}, false, "1"},
-		{"ReplyError first on an idle connection is delivered", on("INCR", ReplyError("OOM no")),
-			[]string{"INCR x"}, []string{"-OOM no"}, false, "(nil)"},
-		{"Reject inside MULTI makes the server refuse EXEC", on("INCR", Reject("OOM no")),
+		{
+			"ReplyError is never heard of by the server", on("INCR", ReplyError("OOM no")),
+			[]string{"SET x 1", "INCR x", "GET x"},
+			[]string{"OK", "-OOM no", "1"},
+			false, "1",
+		},
+		{
+			"ReplyError first on an idle connection is delivered", on("INCR", ReplyError("OOM no")),
+			[]string{"INCR x"},
+			[]string{"-OOM no"},
+			false, "(nil)",
+		},
+		{
+			"Reject inside MULTI makes the server refuse EXEC", on("INCR", Reject("OOM no")),
 			[]string{"MULTI", "SET x 1", "INCR x", "EXEC", "GET x"},
-			[]string{"OK", "QUEUED", "-OOM no", "-EXECABORT*", "(nil)"}, false, "(nil)"},
-		{"AbortExec drops the transaction at the server", on("EXEC", AbortExec("EXECABORT test")),
+			[]string{"OK", "QUEUED", "-OOM no", "-EXECABORT*", "(nil)"},
+			false, "(nil)",
+		},
+		{
+			"AbortExec drops the transaction at the server", on("EXEC", AbortExec("EXECABORT test")),
 			[]string{"WATCH x", "MULTI", "SET x 1", "EXEC", "MULTI", "SET x 2", "EXEC"},
-			[]string{"OK", "OK", "QUEUED", "-EXECABORT test", "OK", "QUEUED", "[OK]"}, false, "2"},
-		{"DropReply executes the command and tells nobody", on("EXEC", DropReply()),
-			[]string{"MULTI", "INCR x", "EXEC"}, []string{"OK", "QUEUED"}, true, "1"},
-		{"Close does not forward", on("EXEC", Close()),
-			[]string{"MULTI", "INCR x", "EXEC"}, nil, true, "(nil)"},
+			[]string{"OK", "OK", "QUEUED", "-EXECABORT test", "OK", "QUEUED", "[OK]"},
+			false, "2",
+		},
+		{
+			"DropReply executes the command and tells nobody", on("EXEC", DropReply()),
+			[]string{"MULTI", "INCR x", "EXEC"},
+			[]string{"OK", "QUEUED"},
+			true, "1",
+		},
+		{
+			"Close does not forward", on("EXEC", Close()),
+			[]string{"MULTI", "INCR x", "EXEC"},
+			nil, true, "(nil)",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := Target(t)

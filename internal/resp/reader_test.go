@@ -102,10 +102,14 @@ func TestReadExec(t *testing.T) {
 		{"no commands", "*0\r\n", ExecReply{}},
 		{"watch failed", "*-1\r\n", ExecReply{Null: true}},
 		{"watch failed, RESP3", "_\r\n", ExecReply{Null: true}},
-		{"refused", "-EXECABORT Transaction discarded because of previous errors.\r\n",
-			ExecReply{Err: "EXECABORT Transaction discarded because of previous errors."}},
-		{"errors inside", "*4\r\n-ERR a\r\n*2\r\n-ERR nested\r\n$-1\r\n:1\r\n-WRONGTYPE b\r\n",
-			ExecReply{N: 4, Errors: []ExecError{{0, "ERR a"}, {3, "WRONGTYPE b"}}}},
+		{
+			"refused", "-EXECABORT Transaction discarded because of previous errors.\r\n",
+			ExecReply{Err: "EXECABORT Transaction discarded because of previous errors."},
+		},
+		{
+			"errors inside", "*4\r\n-ERR a\r\n*2\r\n-ERR nested\r\n$-1\r\n:1\r\n-WRONGTYPE b\r\n",
+			ExecReply{N: 4, Errors: []ExecError{{0, "ERR a"}, {3, "WRONGTYPE b"}}},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for name, src := range sources(tt.in + "+next\r\n") {
