@@ -10,6 +10,7 @@ import (
 // State is what a session is doing.
 type State string
 
+// The states.
 const (
 	Waiting   State = "waiting"   // for the source, or for its turn; see Reason
 	FullSync  State = "full-sync" // the RDB is being made or is arriving

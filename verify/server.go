@@ -49,7 +49,7 @@ func (s *server) open(ctx context.Context) error {
 	s.runID = info["run_id"]
 	s.replica = info["role"] == "slave"
 	var major, minor int
-	fmt.Sscanf(info["redis_version"], "%d.%d", &major, &minor)
+	_, _ = fmt.Sscanf(info["redis_version"], "%d.%d", &major, &minor)
 	s.noTouch = major > 7 || major == 7 && minor >= 2
 	if p := info["maxmemory_policy"]; strings.Contains(p, "lru") || strings.Contains(p, "lfu") {
 		s.evicts = p

@@ -67,7 +67,7 @@ func (s *server) dial(ctx context.Context) (*wire, error) {
 }
 
 func (w *wire) close() {
-	w.release()
+	_ = w.release()
 	w.c.Close()
 }
 

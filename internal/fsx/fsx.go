@@ -122,7 +122,7 @@ func WriteFileAtomicIn(fsys FS, path string, data []byte) error {
 		err = fsys.Rename(temp, path)
 	}
 	if err != nil {
-		fsys.Remove(temp)
+		_ = fsys.Remove(temp)
 		return err
 	}
 	return fsys.SyncDir(filepath.Dir(path))

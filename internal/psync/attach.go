@@ -23,9 +23,9 @@ const (
 )
 
 var (
-	// ErrLoading: the source is loading its data set; it will answer later.
+	// ErrLoading says that the source is loading its data set; it will answer later.
 	ErrLoading = errors.New("source is loading its data")
-	// ErrMasterDown: the source is a replica without its master; it will
+	// ErrMasterDown says that the source is a replica without its master; it will
 	// answer once it has it again.
 	ErrMasterDown = errors.New("source is a replica whose master is down")
 )

@@ -102,7 +102,7 @@ func (r *RDBReader) readMarked(p []byte) (int, error) {
 		}
 		at := bytes.Index(b, r.mark)
 		if at == 0 {
-			c.Discard(markLen)
+			_, _ = c.Discard(markLen) // what Peek has shown
 			r.done, r.l.deaf = true, true
 			return 0, io.EOF
 		}
@@ -111,7 +111,7 @@ func (r *RDBReader) readMarked(p []byte) (int, error) {
 		}
 		if at > 0 {
 			n := copy(p, b[:at])
-			c.Discard(n)
+			_, _ = c.Discard(n)
 			return n, nil
 		}
 		need = len(b) + 1

@@ -64,7 +64,7 @@ func ParseEpochDir(s string) (Epoch, error) {
 
 // ReplID is a replication id: 40 lower-case hex digits, or empty when none is
 // known.
-type ReplID string
+type ReplID string //nolint:revive // the protocol's own word
 
 // ReplIDLen is the number of hex digits of a replication id.
 const ReplIDLen = 40

@@ -23,7 +23,7 @@ func (s Secret) String() string {
 
 // Format prints String under every verb: without it a wrong verb such as %d
 // would print the text.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue is String.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
