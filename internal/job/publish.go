@@ -130,6 +130,8 @@ func (p *publisher) loop(ctx context.Context) {
 			return
 		case <-files.C:
 			p.publish()
+		case <-p.r.claimed:
+			p.publish()
 		case <-show.C:
 			p.r.show()
 		}

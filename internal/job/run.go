@@ -93,7 +93,8 @@ type run struct {
 	apartA  []ApplyGroup
 	doubts  doubtCounts
 	vouches *vouches
-	fatal   chan *Error // cap 1: what ends the whole run
+	fatal   chan *Error   // cap 1: what ends the whole run
+	claimed chan struct{} // cap 1: the target is ours, which status should know at once
 
 	mu   sync.Mutex // guards proc and done
 	proc Process
@@ -115,6 +116,7 @@ func (r *run) run(ctx context.Context) error {
 	}
 	r.log = r.console.Log
 	r.fatal = make(chan *Error, 1)
+	r.claimed = make(chan struct{}, 1)
 	r.done = map[repl.GroupID]bool{}
 	defer r.close()
 	if err := r.prepare(ctx); err != nil {

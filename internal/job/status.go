@@ -343,6 +343,10 @@ func (d *sides) applyGone(s *GroupStatus) {
 		s.set(FullSync, "", "", "", d.c.Since)
 		return
 	}
+	if d.cp.Verb == "sync" && (d.ap == nil || d.ap.Started.Before(d.cp.Started)) {
+		s.set(Waiting, "target-connecting", "", "", nil) // its apply publishes next
+		return
+	}
 	s.set(StateStop, "apply-not-running", "capture goes on, but nothing is applied", "run `tairlift apply` or `tairlift sync`", nil)
 	if d.ap != nil && d.ap.Ended != nil {
 		s.Since = d.ap.Ended

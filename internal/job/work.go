@@ -44,6 +44,7 @@ func (r *run) both(ctx context.Context) *Error {
 		if err := r.openApply(applyCtx); err != nil {
 			return r.endOf(ctx, err)
 		}
+		r.claimed <- struct{}{}
 	}
 	var captured, applied sync.WaitGroup
 	for _, s := range r.sessions {
