@@ -42,8 +42,6 @@ func (c *chunk) reset(seq int64) {
 	*c = chunk{seq: seq, buf: c.buf[:0], cmds: c.cmds[:0], keys: c.keys[:0], db: dbNone}
 }
 
-func (c *chunk) isFull() bool { return len(c.buf) >= chunkBytes || c.entries >= chunkEntries }
-
 func (c *chunk) use(db int) {
 	c.db = db
 	c.buf = resp.AppendCommandStrings(c.buf, "SELECT", strconv.Itoa(db))
@@ -112,7 +110,7 @@ type lowWater struct {
 	next     int64 // seq of the first chunk not answered
 	ahead    map[int64]finished
 	seen     counts // not handed out by get yet
-	every    int64  // entries between two wakes; 0 is markEntries
+	every    int64  // entries between two wakes
 	since    int64
 	wake     chan struct{}
 }
@@ -142,7 +140,7 @@ func (w *lowWater) done(c *chunk) {
 		w.seen.add(f.seen)
 		w.since += f.entries
 	}
-	if w.since >= w.wakeEvery() && w.wake != nil {
+	if w.since >= w.every && w.wake != nil {
 		close(w.wake)
 		w.wake, w.since = nil, 0
 	}
@@ -156,13 +154,6 @@ func (w *lowWater) due() <-chan struct{} {
 		w.wake = make(chan struct{})
 	}
 	return w.wake
-}
-
-func (w *lowWater) wakeEvery() int64 {
-	if w.every > 0 {
-		return w.every
-	}
-	return markEntries
 }
 
 // get returns the boundary, the entries below it, and what was counted among

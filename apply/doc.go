@@ -9,9 +9,10 @@
 //   - claimed: the target held nobody's keys (or was to be replaced), and a
 //     mark without a phase was written for every group of the job;
 //   - RDB phase: the newest whole RDB of the spool is restored over several
-//     connections, SET for plain strings, RESTORE REPLACE for the rest. The
-//     mark holds the entry boundary below which every write was answered;
-//     repeating what lies above it is harmless;
+//     named connections, SET for plain strings, RESTORE REPLACE for the rest.
+//     The mark holds the entry boundary below which every write was answered;
+//     repeating what lies above it is harmless, and a session that begins ends
+//     the connections of that name first, so that nothing arrives late;
 //   - stream phase: commands become batches. A batch never splits a source's
 //     transaction; relative deadlines become absolute, dated by the offset
 //     clock; PINGs, PUBLISH, SCRIPT and heartbeats only move the position. Each
@@ -34,13 +35,17 @@
 //
 // A session that begins, after a crash or a broken connection, first writes a
 // fresh owner token into the mark, so that bytes of the session before it, wherever
-// they still wait, can no longer be executed; then it goes on from the mark.
+// they still wait, can no longer be executed; then it goes on from the mark. If
+// the replies of the mark's own batch were never read, its keys are looked at:
+// those whose type does not prove that nothing failed become doubtful.
 //
 // Errors of the target are of three kinds. What passes (OOM, LOADING,
-// READONLY, a lost connection, ...) is waited for: the session ends and begins
-// again from the mark. What is refused for good at queue time did not happen;
-// what fails inside EXEC did leave the rest of its batch executed. Both are
-// recorded as rejects and stop the group, unless Options.OnReject says otherwise.
+// READONLY, a refused EXEC, a lost connection, ...) is waited for: the session
+// ends and begins again from the mark. What is refused for good at queue time
+// did not happen, nor did the rest of its batch; what fails inside EXEC did
+// leave the rest of its batch executed. Both are recorded as rejects and stop
+// the group, unless Options.OnReject says otherwise. What apply itself cannot do
+// without (WATCH, its mark, ...) and is refused for good stops the group.
 //
 // Glossary: a batch is what one EXEC executes; a lane is one serial way into
 // the target; a mark is a lane's position in the target; a key is doubtful when
@@ -49,5 +54,7 @@
 // Caveats. Keys whose deadline passes while apply is behind die on the target
 // even if the source renews them later in the stream. A new epoch (a full
 // resync of the source) stops the group once the old one is applied to its
-// end. Only standalone targets are written to.
+// end. With ExistingReplace, old keys are replaced where a command names them,
+// not where only a script's text does, nor in the other database of a MOVE.
+// Only standalone targets are written to.
 package apply

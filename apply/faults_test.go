@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,19 +95,19 @@ func TestEveryFaultEndsExact(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
 			r := tallied(t)
-			n := 0
+			n := int64(0)
 			for done := false; !done; n++ {
 				r.afresh()
-				seen := 0
+				var seen atomic.Int64
 				proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, _ [][]byte) redistest.Action {
-					if seen++; seen == n+1 {
+					if seen.Add(1) == n+1 {
 						return fault.action()
 					}
 					return redistest.Pass()
 				})
 				r.applyAll(Options{Addr: proxy.Addr, batch: 5, firstWait: time.Millisecond})
 				proxy.Close()
-				done = seen <= n
+				done = seen.Load() <= n
 				if !sameTally(t, fmt.Sprintf("command %d", n+1), r.target, r.sources[0]) {
 					return
 				}
@@ -124,14 +125,14 @@ func TestEveryFaultEndsExact(t *testing.T) {
 func TestLateBytesOfAHungConnectionAreHarmless(t *testing.T) {
 	r := tallied(t)
 	late := 0
-	for n := 1; ; n += 3 {
+	for n := int64(1); ; n += 3 {
 		r.afresh()
-		seen := 0
+		var seen atomic.Int64
 		proxy := redistest.NewProxy(t, r.target.Addr, func(conn, _ int, _ [][]byte) redistest.Action {
 			if conn == 1 { // the claim, before there is anything to be late
 				return redistest.Pass()
 			}
-			if seen++; seen == n {
+			if seen.Add(1) == n {
 				return redistest.Hang()
 			}
 			return redistest.Pass()
@@ -145,7 +146,7 @@ func TestLateBytesOfAHungConnectionAreHarmless(t *testing.T) {
 		if !sameTally(t, fmt.Sprintf("hang at command %d", n), r.target, r.sources[0]) {
 			return
 		}
-		if seen < n {
+		if seen.Load() < n {
 			break
 		}
 	}
@@ -159,12 +160,13 @@ func TestLateBytesOfAHungConnectionAreHarmless(t *testing.T) {
 // session that took over.
 func TestAHungBatchIsReleasedWhileTheNextSessionWorks(t *testing.T) {
 	r := tallied(t)
-	for nth := 1; nth <= 6; nth++ {
+	for nth := int64(1); nth <= 6; nth++ {
 		r.afresh()
-		execs, release := 0, make(chan struct{})
+		var execs atomic.Int64
+		release := make(chan struct{})
 		proxy := redistest.NewProxy(t, r.target.Addr, func(conn, _ int, args [][]byte) redistest.Action {
 			if conn > 1 && bytes.EqualFold(args[0], []byte("EXEC")) {
-				switch execs++; execs {
+				switch execs.Add(1) {
 				case nth:
 					return redistest.Hang()
 				case nth + 2: // the take-over's EXEC and one batch came between

@@ -66,6 +66,9 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 			g.skip(r.Epoch)[r.Offset] = true
 		}
 		last = r
+		if g.isUnmarked(r) {
+			g.status.stopped = g.unmarkedStop(r)
+		}
 		return nil
 	})
 	if err == nil {
@@ -75,7 +78,7 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 			return nil
 		})
 	}
-	if err == nil && g.status.Rejects > 0 && g.onReject == RejectStop {
+	if g.status.Rejects > 0 && g.onReject == RejectStop && g.status.stopped == nil {
 		g.status.stopped = g.rejectStop(last)
 	}
 	return g, err

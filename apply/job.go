@@ -63,9 +63,10 @@ type Options struct {
 	Log     *slog.Logger     // nil is silent
 	Now     func() time.Time // nil is time.Now
 
-	batch       int           // commands of a batch; 0 goes by the round trip
-	markEntries int64         // entries of the RDB between two marks; 0 is 5000
-	firstWait   time.Duration // before the first session after a broken one; 0 is 100 ms
+	batch        int           // commands of a batch; 0 goes by the round trip
+	chunkEntries int64         // entries of the RDB sent before replies are read
+	markEntries  int64         // entries of the RDB between two marks
+	firstWait    time.Duration // before the first session after a broken one; 0 is 100 ms
 }
 
 // Job applies the spool of several groups to one target.
@@ -87,8 +88,9 @@ type Job struct {
 // the target cannot be reached but was reached before under this folder, Open
 // succeeds and Run waits for it.
 //
-// Errors: ErrNeverReached (wrapped), *RefusedError when the target holds keys
-// or marks that are not this job's, *StopError, else of the store.
+// Errors: ErrNeverReached (wrapped), *RefusedError when the target is a cluster
+// or holds keys or marks that are not this job's, *StopError when it refuses for
+// good what apply cannot do without, else of the store or of ctx.
 func Open(ctx context.Context, o Options) (*Job, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -101,6 +103,12 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.firstWait == 0 {
 		o.firstWait = firstWait
+	}
+	if o.chunkEntries == 0 {
+		o.chunkEntries = chunkEntries
+	}
+	if o.markEntries == 0 {
+		o.markEntries = markEntries
 	}
 	j := &Job{o: o, owner: newOwner(), dbs: map[int]bool{}, change: make(chan struct{})}
 	for _, id := range o.Groups {

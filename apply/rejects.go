@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -69,12 +70,12 @@ func (g *group) refuse(at batched, args [][]byte, cause resp.ServerError) error 
 }
 
 // unmarked handles a batch that was executed without its mark. Its keys are
-// doubtful, and the reject that is recorded keeps the group stopped until a
-// person has decided: going on applies the batch again.
+// doubtful, and the reject that is recorded keeps the group stopped, whatever
+// the policy: going on would apply the batch again.
 func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 	r := checkpoint.Reject{
 		Group: g.id, Epoch: g.lane.Mark().Epoch, Offset: b.end, Phase: checkpoint.PhaseStream,
-		Command: resp.AppendCommandStrings(nil, "SET", g.lane.key), Error: string(u.cause), Applied: true,
+		Command: g.markCommand(), Error: string(u.cause), Applied: true,
 	}
 	var doubts []checkpoint.Doubt
 	for i, c := range b.cmds {
@@ -92,11 +93,21 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 	}
 	g.doubts.add(doubts)
 	g.status.count(1, len(doubts))
+	return g.unmarkedStop(r)
+}
+
+// markCommand stands in a reject for the mark that was refused.
+func (g *group) markCommand() []byte { return resp.AppendCommandStrings(nil, "SET", g.lane.key) }
+
+func (g *group) isUnmarked(r checkpoint.Reject) bool {
+	return r.Applied && bytes.Equal(r.Command, g.markCommand())
+}
+
+func (g *group) unmarkedStop(r checkpoint.Reject) error {
 	return &StopError{
 		Reason: "mark-refused",
-		What:   fmt.Sprintf("group %s: %v (%s); the batch up to offset %s would be applied twice", g.id, u, g.lane.key, b.end),
+		What:   fmt.Sprintf("group %s: the target executed a batch and refused its mark: %s; the batch up to offset %s would be applied twice", g.id, r.Error, r.Offset),
 		Hint:   "the rights of the target's account changed while it was used: restore them, empty the target, start over with a fresh --dir",
-		Err:    u,
 	}
 }
 

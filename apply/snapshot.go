@@ -223,7 +223,7 @@ func (s *snapshot) decode(ctx context.Context) error {
 		if err := s.add(ctx, c, e); err != nil {
 			return err
 		}
-		if c.isFull() {
+		if len(c.buf) >= chunkBytes || c.entries >= s.g.job.o.chunkEntries {
 			if err := send(); err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"tairlift/checkpoint"
@@ -32,10 +33,11 @@ var kinds = map[string]kind{
 	"APPEND": kindString, "GETSET": kindString, "SETBIT": kindString, "GETDEL": kindString, "SETRANGE": kindString,
 	"INCR": kindInteger, "DECR": kindInteger, "INCRBY": kindInteger, "DECRBY": kindInteger,
 	"RPUSH": kindList, "LPUSH": kindList, "RPOP": kindList, "LPOP": kindList, "RPUSHX": kindList, "LPUSHX": kindList,
-	"LTRIM": kindList, "LREM": kindList, "LINSERT": kindList,
-	"SADD": kindSet, "SREM": kindSet,
-	"ZADD": kindZSet, "ZREM": kindZSet, "ZREMRANGEBYRANK": kindZSet, "ZREMRANGEBYSCORE": kindZSet, "ZREMRANGEBYLEX": kindZSet,
+	"LTRIM": kindList, "LREM": kindList, "LINSERT": kindList, "RPOPLPUSH": kindList, "BRPOPLPUSH": kindList, "LMOVE": kindList,
+	"SADD": kindSet, "SREM": kindSet, "SMOVE": kindSet,
+	"ZADD": kindZSet, "ZINCRBY": kindZSet, "ZREM": kindZSet, "ZREMRANGEBYRANK": kindZSet, "ZREMRANGEBYSCORE": kindZSet, "ZREMRANGEBYLEX": kindZSet,
 	"HSET": kindHash, "HMSET": kindHash, "HDEL": kindHash, "HSETNX": kindHash,
+	"HINCRBY": kindHash, // and its field must be an integer
 }
 
 var kindTypes = map[kind]string{
@@ -45,43 +47,92 @@ var kindTypes = map[kind]string{
 // suspect is a key of an unread batch, and what the commands behind its last
 // reset demand.
 type suspect struct {
-	doubt checkpoint.Doubt
-	kind  kind
+	doubt  checkpoint.Doubt
+	kind   kind
+	fields [][]byte // of the hash, that must be integers
+	with   []string // suspects that share a command: when it fails, it fails all
+}
+
+// suspects are keyed by database and name.
+type suspects map[string]suspect
+
+// demand adds what one command wants of its keys.
+func (ss suspects) demand(k kind, ids []string, doubts []checkpoint.Doubt, field []byte) {
+	for i, id := range ids {
+		s, there := ss[id]
+		switch {
+		case !there:
+			s = suspect{kind: k, doubt: doubts[i]}
+		case kindTypes[s.kind] != kindTypes[k]:
+			s.kind = kindAny
+		case s.kind != kindInteger:
+			s.kind = k
+		}
+		if field != nil {
+			s.fields = append(s.fields, slices.Clone(field))
+		}
+		if len(ids) > 1 {
+			s.with = append(s.with, ids...)
+		}
+		ss[id] = s
+	}
+}
+
+// reset forgets a key that was written anew. With it goes what it could tell of
+// the commands that it shared.
+func (ss suspects) reset(id string) {
+	for _, other := range ss[id].with {
+		if s, ok := ss[other]; ok {
+			s.kind = kindAny
+			ss[other] = s
+		}
+	}
+	delete(ss, id)
 }
 
 // unread looks at a batch that its mark shows committed and whose replies
 // nobody read: one of its commands may have failed unseen. A command fails in
 // EXEC because its key has another type, and such a command leaves the type as
 // it is. So a key that now has the type its commands want cannot have failed
-// them; every other key is recorded as doubtful.
+// them; every other key, and those that share a command with it, is recorded as
+// doubtful.
 func (g *group) unread(ctx context.Context, conn doer, m Mark) error {
-	suspects, err := g.suspects(ctx, m)
-	if err != nil || len(suspects) == 0 {
+	all, err := g.suspects(ctx, m)
+	if err != nil || len(all) == 0 {
 		return err
 	}
-	var doubts []checkpoint.Doubt
-	for _, s := range suspects {
+	unfit := map[string]bool{}
+	for id, s := range all {
 		ok, err := fits(ctx, conn, s)
 		if err != nil {
 			return err
 		}
 		if !ok {
-			doubts = append(doubts, s.doubt)
+			unfit[id] = true
+			for _, other := range s.with {
+				unfit[other] = true
+			}
 		}
 	}
 	if _, err := conn.Do(ctx, "SELECT", "0"); err != nil {
 		return err
 	}
+	var doubts []checkpoint.Doubt
+	for id := range unfit {
+		if s, ok := all[id]; ok {
+			doubts = append(doubts, s.doubt)
+		}
+	}
 	n, err := g.addDoubts(doubts)
 	if err == nil && n > 0 {
 		g.log.Warn("a batch was committed and its replies were lost; keys that may differ are doubtful until verified",
-			"after", m.Start, "until", m.Offset, "doubtful", n, "of", len(suspects))
+			"after", m.Start, "until", m.Offset, "doubtful", n, "of", len(all))
 	}
 	return err
 }
 
 // suspects reads the batch of m again.
-func (g *group) suspects(ctx context.Context, m Mark) (map[string]suspect, error) {
+func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 	in, err := g.spool.OpenStream(m.Epoch, m.Start)
 	if err != nil {
 		return nil, g.spoolErr(err)
@@ -91,7 +142,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (map[string]suspect, error
 		p    = resp.NewParser(m.Start)
 		keys [][]byte
 		db   = m.StartDB
-		out  = map[string]suspect{}
+		out  = suspects{}
 	)
 	for p.Offset() < m.Offset && ctx.Err() == nil {
 		c, ok, err := p.Next()
@@ -122,24 +173,25 @@ func (g *group) suspects(ctx context.Context, m Mark) (map[string]suspect, error
 		}
 		k := kinds[spec.Name]
 		keys = spec.AppendKeys(keys[:0], c.Args)
+		var ids []string
+		var doubts []checkpoint.Doubt
 		for _, key := range keys {
 			if isOurs(key) {
 				continue
 			}
-			id := strconv.Itoa(db) + ":" + string(key)
-			switch s, there := out[id]; {
-			case k == kindSure:
-			case k == kindReset:
-				delete(out, id)
-			case there && s.kind != k && kindTypes[s.kind] != kindTypes[k]:
-				s.kind = kindAny
-				out[id] = s
-			case there && s.kind == kindInteger:
-			default:
-				out[id] = suspect{kind: k, doubt: checkpoint.Doubt{
-					Group: g.id, DB: db, Key: append([]byte(nil), key...), Why: "unread", Offset: c.End,
-				}}
+			ids = append(ids, strconv.Itoa(db)+":"+string(key))
+			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: db, Key: slices.Clone(key), Why: "unread", Offset: c.End})
+		}
+		switch {
+		case k == kindSure:
+		case k == kindReset:
+			for _, id := range ids {
+				out.reset(id)
 			}
+		case spec.Name == "HINCRBY":
+			out.demand(k, ids, doubts, argOf(c.Args, 2))
+		default:
+			out.demand(k, ids, doubts, nil)
 		}
 	}
 	return out, ctx.Err()
@@ -159,13 +211,24 @@ func fits(ctx context.Context, conn doer, s suspect) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look at key %q of an unread batch: %w", key, err)
 	}
-	if string(r.Str) != want || s.kind != kindInteger {
-		return string(r.Str) == want, nil
+	if string(r.Str) != want {
+		return false, nil
 	}
-	r, err = conn.Do(ctx, "GET", key)
-	if err != nil {
-		return false, fmt.Errorf("look at key %q of an unread batch: %w", key, err)
+	var integers [][]string // how to read what must be an integer
+	if s.kind == kindInteger {
+		integers = append(integers, []string{"GET", key})
 	}
-	_, perr := strconv.ParseInt(string(r.Str), 10, 64)
-	return perr == nil, nil
+	for _, f := range s.fields {
+		integers = append(integers, []string{"HGET", key, string(f)})
+	}
+	for _, get := range integers {
+		r, err := conn.Do(ctx, get...)
+		if err != nil {
+			return false, fmt.Errorf("look at key %q of an unread batch: %w", key, err)
+		}
+		if _, err := strconv.ParseInt(string(r.Str), 10, 64); err != nil && !r.Null {
+			return false, nil
+		}
+	}
+	return true, nil
 }
