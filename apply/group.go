@@ -89,16 +89,33 @@ const (
 	longWait  = 2 * time.Second
 )
 
+// panicked makes a bug of ours the end of this group alone.
+func (g *group) panicked(p any) error {
+	g.log.Error("panic in apply", "panic", p, "stack", stack())
+	return &StopError{
+		Reason: "internal-error",
+		What:   fmt.Sprintf("group %s: apply met a bug of its own at offset %s: %v", g.id, g.status.get().Applied, p),
+		Hint:   "report this with the log; other groups and capture go on, and the same command begins again from the mark",
+	}
+}
+
+// guarded is f with its panics as errors, for goroutines beside run.
+func (g *group) guarded(f func() error) func() error {
+	return func() (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = g.panicked(p)
+			}
+		}()
+		return f()
+	}
+}
+
 // run applies until ctx ends, everything is done (nil), or the group stops.
 func (g *group) run(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.log.Error("panic in apply", "panic", p, "stack", stack())
-			err = &StopError{
-				Reason: "internal-error",
-				What:   fmt.Sprintf("group %s: apply met a bug of its own at offset %s: %v", g.id, g.status.get().Applied, p),
-				Hint:   "report this with the log; other groups and capture go on, and the same command begins again from the mark",
-			}
+			err = g.panicked(p)
 		}
 		g.status.end(err)
 	}()

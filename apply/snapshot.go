@@ -65,12 +65,12 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 	ctx, cancel := context.WithCancel(ctx)
 	eg, ectx := errgroup.WithContext(ctx)
 	for range snapshotConns {
-		eg.Go(func() error { return s.restorer(ectx) })
+		eg.Go(g.guarded(func() error { return s.restorer(ectx) }))
 	}
-	eg.Go(func() error {
+	eg.Go(g.guarded(func() error {
 		defer close(s.full)
 		return s.decode(ectx)
-	})
+	}))
 	done := make(chan error, 1)
 	go func() { done <- eg.Wait() }()
 	err = s.follow(done)

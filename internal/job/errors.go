@@ -207,7 +207,7 @@ func (e *Error) spoolCode() {
 		set(Refused, "this DIR holds a spool of another job: give each job a folder of its own")
 	case errors.As(err, &version):
 		set(Corrupt, "use the tairlift that wrote this spool, or a newer one")
-	case errors.As(err, &corrupt), errors.As(err, &missing):
+	case errors.As(err, &corrupt), errors.As(err, &missing), errors.Is(err, spool.ErrRDBIncomplete):
 		set(Corrupt, spoolCheckHint)
 	case errors.Is(err, spool.ErrNoSpool):
 		set(NoSpool, noSpoolHint)
