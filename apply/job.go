@@ -256,17 +256,21 @@ func (j *Job) refuseForeign(ctx context.Context, conn doer, t target) error {
 	if err != nil {
 		return fmt.Errorf("look for other jobs on the target: %w", err)
 	}
-	for _, other := range r.Elems {
-		if string(other.Str) != j.o.Job.String() {
-			return &RefusedError{
-				What: fmt.Sprintf("target %s holds the marks of another job, %s; this folder's job is %s", j.o.Addr, other.Str, j.o.Job),
-				Hint: "use that job's --dir; or empty the target; or replace what it holds with --on-existing replace",
-			}
-		}
-	}
 	names, total, err := foreignKeys(ctx, conn, t, shown)
 	if err != nil {
 		return err
+	}
+	for _, other := range r.Elems {
+		if string(other.Str) != j.o.Job.String() {
+			what := fmt.Sprintf("target %s holds the marks of another job, %s; this folder's job is %s", j.o.Addr, other.Str, j.o.Job)
+			if len(names) > 0 {
+				what += fmt.Sprintf("; and about %d keys, such as %s", total, strings.Join(names, ", "))
+			}
+			return &RefusedError{
+				What: what,
+				Hint: "use that job's --dir; or empty the target; or replace what it holds with --on-existing replace",
+			}
+		}
 	}
 	if len(names) == 0 {
 		return nil

@@ -3,6 +3,8 @@
 package job
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"syscall"
 )
@@ -22,8 +24,17 @@ func lockDir(dir string) (unlock func(), err error) {
 	return func() { d.Close() }, nil
 }
 
-// alive tells whether a process of this machine exists.
+// alive tells whether a process of this machine exists. One that was killed and
+// not yet waited for by its parent is dead: where there is /proc, that is seen.
 func alive(pid int) bool {
-	err := syscall.Kill(pid, 0)
-	return err == nil || err == syscall.EPERM
+	if err := syscall.Kill(pid, 0); err != nil && err != syscall.EPERM {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// "pid (name) state ...", and the name may hold anything.
+	_, rest, ok := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+	return !ok || len(rest) == 0 || rest[0] != 'Z' && rest[0] != 'X'
 }

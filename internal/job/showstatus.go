@@ -204,7 +204,7 @@ func (s *Status) Text(w io.Writer) error {
 	for i := range s.Groups {
 		g := &s.Groups[i]
 		if g.What != "" {
-			fmt.Fprintf(&b, "\ngroup %s: %s\n", g.ID, oneLine(g.What))
+			fmt.Fprintf(&b, "\n%s\n", oneLine(about(g.ID, g.What)))
 		}
 		if g.Hint != "" {
 			if g.What == "" {
@@ -255,4 +255,12 @@ func known[T any](v *T) string {
 		return "?"
 	}
 	return fmt.Sprint(*v)
+}
+
+// about makes sure that what names its group, once.
+func about(g repl.GroupID, what string) string {
+	if prefix := "group " + g.String() + ": "; !strings.HasPrefix(what, prefix) {
+		return prefix + what
+	}
+	return what
 }

@@ -27,7 +27,9 @@ func (r *run) work(ctx context.Context) *Error {
 	publishing.Wait()
 	r.finish(end)
 	pub.publish()
-	r.show()
+	if end == nil || end.Code != NeverReached && end.Code != Refused { // else nothing was begun
+		r.show()
+	}
 	r.console.Done()
 	return end
 }
