@@ -283,8 +283,30 @@ func (d *sides) state(s *GroupStatus) {
 	d.decideCaughtUp(s)
 }
 
+// failures are the reasons of runs that ended as a whole.
+var failures = map[Code]string{NeverReached: "never-reached", Refused: "refused", InUse: "taken-over"}
+
+// failed is the newest process if it ended by an error of the whole run.
+func (d *sides) failed() *Process {
+	p := d.cp
+	if p == nil || d.ap != nil && d.ap.Updated.After(p.Updated) {
+		p = d.ap
+	}
+	if p == nil || p.Ended == nil || p.How != howFailed || p.What == "" {
+		return nil
+	}
+	return p
+}
+
 // ended is the state when no process works on the group.
 func (d *sides) ended(s *GroupStatus) {
+	if p := d.failed(); p != nil {
+		s.set(StateStop, failures[Code(p.Exit)], p.What, p.Hint, p.Ended)
+		if s.Reason == "" {
+			s.Reason = "failed"
+		}
+		return
+	}
 	last, done, apart := d.cp, d.c != nil && d.c.Done, d.c != nil && d.c.Apart
 	if d.toApp {
 		last, done, apart = d.ap, d.a != nil && d.a.Done, d.a != nil && d.a.Apart

@@ -34,6 +34,8 @@ type Process struct {
 	Ended   *time.Time  `json:"ended"` // null while it runs, and when it was killed
 	How     string      `json:"how"`   // finished | interrupted | stopped | failed
 	Exit    int         `json:"exit"`
+	What    string      `json:"what,omitempty"` // why it failed
+	Hint    string      `json:"hint,omitempty"`
 }
 
 // Ways in which a process ends.

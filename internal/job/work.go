@@ -250,6 +250,6 @@ func (r *run) finish(end *Error) {
 	case Stopped, Corrupt:
 		r.proc.How = howStopped
 	default:
-		r.proc.How = howFailed
+		r.proc.How, r.proc.What, r.proc.Hint = howFailed, end.What, end.Hint
 	}
 }
