@@ -28,6 +28,9 @@ type Batch struct {
 type batched struct {
 	end repl.Offset // of the source's command
 	db  int32       // database it runs in
+	// renews: it moves or removes the deadline of a key that the source has, and
+	// answers 0 when the target has not.
+	renews bool
 }
 
 // dbNone makes a batch select a database before its first command.
@@ -91,11 +94,11 @@ func (b *Batch) command(i int) ([][]byte, error) {
 	}
 }
 
-// show is args for a person: the name, the keys, a hint of the rest.
+// show is args for a person: the name and the first key. Values are the user's.
 func show(args [][]byte) string {
 	var s strings.Builder
 	for i, a := range args {
-		if i == 4 {
+		if i == 2 {
 			fmt.Fprintf(&s, " ... (%d arguments)", len(args))
 			break
 		}

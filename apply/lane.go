@@ -310,11 +310,12 @@ var execCommand = resp.AppendCommandStrings(nil, "EXEC")
 // its mark are committed; commands of the batch that failed are in failed, by
 // their index within the batch. m is the mark given to Queue. Errors:
 // *unmarkedError; errMoved and a *waitError when nothing was executed.
-func (l *Lane) Answer(m Mark) (failed []resp.ExecError, err error) {
+// tell, unless nil, is called with each reply that is an integer.
+func (l *Lane) Answer(m Mark, tell func(i int, n int64)) (failed []resp.ExecError, err error) {
 	if err := l.bound(l.conn.SetReadDeadline); err != nil {
 		return nil, err
 	}
-	r, err := l.conn.ReadExec()
+	r, err := l.conn.ReadExecInts(tell)
 	switch {
 	case err != nil:
 		return nil, err
@@ -368,7 +369,7 @@ func (l *Lane) Write(m Mark) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.Answer(m)
+	_, err = l.Answer(m, nil)
 	var u *unmarkedError
 	if errors.As(err, &u) { // there was nothing beside it
 		return l.markRefused(u.cause)

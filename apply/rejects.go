@@ -156,6 +156,37 @@ func (g *group) addDoubts(doubts []checkpoint.Doubt) (int, error) {
 	return len(doubts), nil
 }
 
+// missed records the keys that commands of a batch, by their indexes, meant to
+// renew and did not find: the source has them, and here they are gone, because
+// their old deadline passed while apply was behind.
+func (g *group) missed(b *Batch, gone []int) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	var doubts []checkpoint.Doubt
+	p := resp.NewParser(0)
+	p.Feed(b.buf)
+	for i := 0; len(gone) > 0; i++ {
+		c, ok, err := p.Next()
+		if err != nil || !ok {
+			return fmt.Errorf("read command %d of a batch of %d: %w", i, len(b.cmds), err)
+		}
+		if i != gone[0] {
+			continue
+		}
+		gone = gone[1:]
+		doubts = append(doubts, checkpoint.Doubt{
+			Group: g.id, DB: int(b.cmds[i].db), Key: append([]byte(nil), argOf(c.Args, 1)...), Why: "gone", Offset: b.cmds[i].end,
+		})
+	}
+	n, err := g.addDoubts(doubts)
+	if n > 0 {
+		g.log.Warn("keys were to be renewed and are gone: their old deadline passed while apply was behind; they are doubtful until verified",
+			"keys", n, "first", string(doubts[0].Key))
+	}
+	return err
+}
+
 func (g *group) rejectStop(r checkpoint.Reject) error {
 	s := &StopError{
 		Reason: "reject",

@@ -201,7 +201,12 @@ func (s *streamer) land() error {
 		return nil
 	}
 	s.inflight = nil
-	failed, err := s.lane.Answer(f.mark)
+	var gone []int
+	failed, err := s.lane.Answer(f.mark, func(i int, n int64) {
+		if n == 0 && i < len(f.batch.cmds) && f.batch.cmds[i].renews {
+			gone = append(gone, i)
+		}
+	})
 	var u *unmarkedError
 	if errors.As(err, &u) {
 		return s.g.unmarked(f.batch, u)
@@ -210,6 +215,9 @@ func (s *streamer) land() error {
 		return err
 	}
 	s.marked = s.g.now()
+	if err := s.g.missed(f.batch, gone); err != nil {
+		return err
+	}
 	stop, err := s.g.rejected(f.batch, failed)
 	if err != nil {
 		return err

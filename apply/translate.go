@@ -104,7 +104,7 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 		}
 	case command.Flush:
 		return t.stop("flush-in-stream", c, "would empty keys of other groups on the shared target",
-			"this version stops here: run the flush on the target by hand for this group's keys, or start over with a fresh --dir and an empty target")
+			"start over with a fresh --dir and an empty target; other groups go on meanwhile")
 	case command.Slots:
 		return t.stop("slots-moving", c, "moves keys between Codis groups, which this version does not follow",
 			"let the slot migration end, then start over with a fresh --dir and an empty target")
@@ -127,6 +127,12 @@ func (t *translator) done(end repl.Offset) {
 	t.batch.end, t.batch.endDB, t.batch.moved = end, t.db, true
 	t.seen.add(t.reading)
 	t.reading = counts{}
+}
+
+// renewals are the commands that a source propagates only for a key it has.
+// GETEX has become one of them when it is sent.
+var renewals = map[string]bool{
+	"EXPIRE": true, "PEXPIRE": true, "EXPIREAT": true, "PEXPIREAT": true, "PERSIST": true, "GETEX": true,
 }
 
 func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) error {
@@ -195,6 +201,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	}
 	b.buf = buf
 	b.added(n, c.End)
+	b.cmds[len(b.cmds)-1].renews = renewals[spec.Name]
 	b.sources++
 	if info.DeadlineMS != 0 {
 		t.reading.width = max(t.reading.width, width)

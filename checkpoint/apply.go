@@ -57,7 +57,7 @@ type Doubt struct {
 	Group  repl.GroupID `json:"group"`
 	DB     int          `json:"db"`
 	Key    []byte       `json:"key"`
-	Why    string       `json:"why"` // reject | unread | nondeterministic
+	Why    string       `json:"why"` // reject | unread | nondeterministic | gone
 	Offset repl.Offset  `json:"offset"`
 }
 

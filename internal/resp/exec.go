@@ -21,7 +21,11 @@ func (e ExecReply) Done() bool { return !e.Null && e.Err == "" }
 
 // ReadExec reads the reply of EXEC. It allocates for errors only. The error is
 // of the connection: what EXEC itself answered is in the ExecReply.
-func (r *Reader) ReadExec() (ExecReply, error) {
+func (r *Reader) ReadExec() (ExecReply, error) { return r.ReadExecInts(nil) }
+
+// ReadExecInts is ReadExec that tells each reply which is an integer, by the
+// index of its command.
+func (r *Reader) ReadExecInts(tell func(i int, n int64)) (ExecReply, error) {
 	if err := r.begin(); err != nil {
 		return ExecReply{}, err
 	}
@@ -42,6 +46,9 @@ func (r *Reader) ReadExec() (ExecReply, error) {
 		e, err := r.head()
 		if err == nil && e.typ == '-' {
 			rep.Errors = append(rep.Errors, ExecError{Index: i, Err: ServerError(e.line)})
+		}
+		if err == nil && e.typ == ':' && tell != nil {
+			tell(i, e.n)
 		}
 		if err == nil {
 			err = r.skipBody(e, 1)
