@@ -227,6 +227,12 @@ func (j *Job) claim(ctx context.Context) error {
 	}
 	lost := false // a mark that was there is gone, with a stream behind it
 	fresh := len(missing) == len(j.groups)
+	if fresh { // unless another group of the job, not of this run, was here before
+		var err error
+		if fresh, err = j.firstHere(ctx, conn); err != nil {
+			return err
+		}
+	}
 	for _, id := range missing {
 		rec, _, err := j.o.Store.Group(id)
 		if err != nil {
@@ -247,6 +253,25 @@ func (j *Job) claim(ctx context.Context) error {
 
 // shown is how many foreign keys a refusal names.
 const shown = 5
+
+// firstHere tells whether no group that this folder has applied before has its
+// mark on the target.
+func (j *Job) firstHere(ctx context.Context, conn doer) (bool, error) {
+	known, err := j.o.Store.Groups()
+	if err != nil {
+		return false, err
+	}
+	for _, id := range known {
+		r, err := conn.Do(ctx, "EXISTS", markKey(j.o.Job, id))
+		if err != nil {
+			return false, fmt.Errorf("look for the mark of group %s: %w", id, err)
+		}
+		if r.Int != 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
 
 func (j *Job) refuseForeign(ctx context.Context, conn doer, t target) error {
 	if j.o.OnExisting == ExistingReplace {

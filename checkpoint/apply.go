@@ -84,6 +84,17 @@ func (a *Apply) Group(g repl.GroupID) (rec ApplyRecord, ok bool, err error) {
 	return rec, ok, err
 }
 
+// Groups lists the groups that have a record, in their order.
+func (a *Apply) Groups() (ids []repl.GroupID, err error) {
+	err = a.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketGroups).ForEach(func(k, _ []byte) error {
+			ids = append(ids, repl.GroupID(binary.BigEndian.Uint32(k)))
+			return nil
+		})
+	})
+	return ids, err
+}
+
 // PutGroup replaces the record of g and returns once it is on disk.
 func (a *Apply) PutGroup(g repl.GroupID, rec ApplyRecord) error {
 	return a.put(bucketGroups, groupKey(g), rec)
