@@ -80,18 +80,28 @@ func (b *Batch) join(o *Batch) {
 
 // command returns the arguments of the i-th command. It reads the batch from
 // its start: for errors only.
-func (b *Batch) command(i int) ([][]byte, error) {
+func (b *Batch) command(i int) (args [][]byte, err error) {
+	err = b.commands([]int{i}, func(_ int, a [][]byte) { args = a })
+	return args, err
+}
+
+// commands calls fn with the arguments of the commands at these indexes, which
+// must ascend. They are the parser's: valid during the call, and the last
+// one's until they are dropped.
+func (b *Batch) commands(at []int, fn func(i int, args [][]byte)) error {
 	p := resp.NewParser(0)
 	p.Feed(b.buf)
-	for n := 0; ; n++ {
+	for i := 0; len(at) > 0; i++ {
 		c, ok, err := p.Next()
 		if err != nil || !ok {
-			return nil, fmt.Errorf("read command %d of a batch of %d: %w", i, len(b.cmds), err)
+			return fmt.Errorf("read command %d of a batch of %d: %w", i, len(b.cmds), err)
 		}
-		if n == i {
-			return c.Args, nil
+		if i == at[0] {
+			at = at[1:]
+			fn(i, c.Args)
 		}
 	}
+	return nil
 }
 
 // show is args for a person: the name and the first key. Values are the user's.

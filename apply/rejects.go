@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/zeebo/xxh3"
-
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
 	"tairlift/internal/repl"
@@ -78,14 +76,18 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 		Command: g.markCommand(), Error: string(u.cause), Applied: true,
 	}
 	var doubts []checkpoint.Doubt
-	for i, c := range b.cmds {
-		args, err := b.command(i)
-		if err != nil {
-			return err
-		}
+	all := make([]int, len(b.cmds))
+	for i := range all {
+		all[i] = i
+	}
+	err := b.commands(all, func(i int, args [][]byte) {
+		c := b.cmds[i]
 		for _, k := range command.Lookup(args[0]).AppendKeys(nil, args) {
 			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Offset: c.end})
 		}
+	})
+	if err != nil {
+		return err
 	}
 	doubts = g.doubts.fresh(doubts)
 	if err := g.store.AddRejects([]checkpoint.Reject{r}, doubts); err != nil {
@@ -164,20 +166,13 @@ func (g *group) missed(b *Batch, gone []int) error {
 		return nil
 	}
 	var doubts []checkpoint.Doubt
-	p := resp.NewParser(0)
-	p.Feed(b.buf)
-	for i := 0; len(gone) > 0; i++ {
-		c, ok, err := p.Next()
-		if err != nil || !ok {
-			return fmt.Errorf("read command %d of a batch of %d: %w", i, len(b.cmds), err)
-		}
-		if i != gone[0] {
-			continue
-		}
-		gone = gone[1:]
+	err := b.commands(gone, func(i int, args [][]byte) {
 		doubts = append(doubts, checkpoint.Doubt{
-			Group: g.id, DB: int(b.cmds[i].db), Key: append([]byte(nil), argOf(c.Args, 1)...), Why: "gone", Offset: b.cmds[i].end,
+			Group: g.id, DB: int(b.cmds[i].db), Key: slices.Clone(argOf(args, 1)), Why: "gone", Offset: b.cmds[i].end,
 		})
+	})
+	if err != nil {
+		return err
 	}
 	n, err := g.addDoubts(doubts)
 	if n > 0 {
@@ -210,12 +205,10 @@ type doubtSet struct {
 	keys map[uint64]struct{}
 }
 
-func doubtPrint(db int, key []byte) uint64 { return xxh3.HashSeed(key, uint64(db)) }
-
 func (s *doubtSet) has(db int, key []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.keys[doubtPrint(db, key)]
+	_, ok := s.keys[fingerprint(db, key)]
 	return ok
 }
 
@@ -226,7 +219,7 @@ func (s *doubtSet) fresh(ds []checkpoint.Doubt) []checkpoint.Doubt {
 	var out []checkpoint.Doubt
 	seen := map[uint64]bool{}
 	for _, d := range ds {
-		fp := doubtPrint(d.DB, d.Key)
+		fp := fingerprint(d.DB, d.Key)
 		if _, ok := s.keys[fp]; !ok && !seen[fp] {
 			seen[fp] = true
 			out = append(out, d)
@@ -242,7 +235,7 @@ func (s *doubtSet) add(ds []checkpoint.Doubt) {
 		s.keys = map[uint64]struct{}{}
 	}
 	for _, d := range ds {
-		s.keys[doubtPrint(d.DB, d.Key)] = struct{}{}
+		s.keys[fingerprint(d.DB, d.Key)] = struct{}{}
 	}
 }
 
