@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -110,11 +111,12 @@ func (c *checker) group(g repl.GroupID) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	type place struct {
-		epoch repl.Epoch
-		seq   Seq
+	type held struct {
+		epoch  repl.Epoch
+		seq    Seq
+		pruned bool
 	}
-	var places []place
+	var places []held
 	for _, e := range epochs {
 		dir := filepath.Join(groupDir, e.Dir())
 		if err := c.strangers(dir); err != nil {
@@ -124,18 +126,34 @@ func (c *checker) group(g repl.GroupID) error {
 		if err != nil {
 			return err
 		}
-		if len(seqs) == 0 {
+		pruned, err := listKeys(c.fs, dir)
+		if err != nil {
+			return err
+		}
+		if len(seqs)+len(pruned) == 0 {
 			c.note(dir, -1, "holds no segment")
 			continue
 		}
 		c.rep.Epochs++
+		from := len(places)
 		for _, seq := range seqs {
-			places = append(places, place{e, seq})
+			places = append(places, held{e, seq, false})
 		}
+		for _, seq := range pruned {
+			if !slices.Contains(seqs, seq) {
+				places = append(places, held{e, seq, true})
+				continue
+			}
+			c.note(KeysPath(c.dir, g, e, seq), -1, "stands beside its segment, which is still here")
+		}
+		slices.SortFunc(places[from:], func(a, b held) int { return cmp.Compare(a.seq, b.seq) })
 	}
 	for i, p := range places {
 		c.last, c.leads = i == len(places)-1, leadsGroup
 		path := Path(c.dir, g, p.epoch, p.seq)
+		if p.pruned {
+			path = KeysPath(c.dir, g, p.epoch, p.seq)
+		}
 		if i > 0 {
 			c.leads = 0
 			if before := places[i-1]; before.seq+1 != p.seq {
@@ -144,7 +162,11 @@ func (c *checker) group(g repl.GroupID) error {
 				c.leads = leadsEpoch
 			}
 		}
-		if err := c.segment(path, Identity{Job: c.job, Group: g, Epoch: p.epoch}, p.seq); err != nil {
+		look := c.segment
+		if p.pruned {
+			look = c.keys
+		}
+		if err := look(path, Identity{Job: c.job, Group: g, Epoch: p.epoch}, p.seq); err != nil {
 			return err
 		}
 	}
@@ -178,7 +200,9 @@ func (c *checker) strangers(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if _, err := ParseSeqFile(e.Name()); err != nil && !strings.HasPrefix(e.Name(), ".") {
+		_, notSegment := ParseSeqFile(e.Name())
+		_, notKeys := parseKeysName(e.Name())
+		if notSegment != nil && notKeys != nil && !strings.HasPrefix(e.Name(), ".") {
 			c.note(filepath.Join(dir, e.Name()), -1, "is not a segment")
 		}
 	}
@@ -217,7 +241,7 @@ func (c *checker) segment(path string, want Identity, seq Seq) error {
 	if c.job.IsZero() {
 		c.job = s.hdr.Job
 	}
-	c.follows(s, prev)
+	c.follows(path, &s.hdr, prev)
 	sealed, err := s.readFooter()
 	if err != nil {
 		if err := c.damage(path, err); err != nil {
@@ -242,17 +266,41 @@ func (c *checker) segment(path string, want Identity, seq Seq) error {
 	return nil
 }
 
+// keys checks the key file that stands in for a pruned segment.
+func (c *checker) keys(path string, want Identity, seq Seq) error {
+	prev := c.prev
+	c.prev = nil
+	c.rep.Pruned++
+	if c.vouched.Seq == seq && c.vouched.Epoch == want.Epoch {
+		c.seen = true // an older copy of what is vouched for: it is applied since
+	}
+	k, err := openKeys(c.fs, path, want, seq)
+	if err != nil {
+		return c.damage(path, err)
+	}
+	defer k.close()
+	c.rep.Bytes += k.size
+	if c.job.IsZero() {
+		c.job = k.head.hdr.Job
+	}
+	c.follows(path, &k.head.hdr, prev)
+	if err := k.each(func(Fingerprint) error { return nil }); err != nil {
+		return c.damage(path, err)
+	}
+	c.prev = k.head.tally()
+	return nil
+}
+
 // follows checks a header against the segment before. prev is nil at the
 // start of the group and behind damage.
-func (c *checker) follows(s *segFile, prev *tally) {
-	h := &s.hdr
+func (c *checker) follows(path string, h *segmentHeader, prev *tally) {
 	differ := func(at int64, what string, found, expected any) {
-		c.problem(s.path, at, "%s is %v, expected %v", what, found, expected)
+		c.problem(path, at, "%s is %v, expected %v", what, found, expected)
 	}
 	switch {
 	case c.leads == 0: // not the first one held of its epoch
 	case c.leads == leadsGroup && h.Seq != h.First:
-		c.problem(s.path, -1, "segments %d to %d before it are missing", h.First, h.Seq-1)
+		c.problem(path, -1, "segments %d to %d before it are missing", h.First, h.Seq-1)
 	case c.leads == leadsEpoch && h.Seq != h.First:
 		differ(56, "the epoch's first sequence number", h.First, h.Seq)
 	}

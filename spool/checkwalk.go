@@ -58,7 +58,7 @@ func (w *segmentWalk) run(prev *tally) error {
 		if h.Kind == kindSync {
 			w.synced = pos
 		}
-		if pos == segHeaderSize && prev != nil && prev.hdr.Epoch == t.hdr.Epoch {
+		if pos == segHeaderSize && prev != nil && !prev.lax && prev.hdr.Epoch == t.hdr.Epoch {
 			var carried []ClockSample
 			if h.Flags&frameCarried != 0 {
 				carried = t.clock
@@ -150,7 +150,7 @@ func (w *segmentWalk) broken(pos int64, h frameHeader, cause error) (again bool,
 func (w *segmentWalk) unfinished(pos int64, h frameHeader, cause error) error {
 	rest := w.limit - pos - h.size()
 	switch whole, _ := w.c.vouched.covers(w.s.hdr.Seq); {
-	case rest >= trailerSize:
+	case rest >= trailerSize && (whole || !w.c.last || !w.unwritten(w.limit-1)):
 		w.problem(pos+h.size(), "trailer is not valid")
 	case whole || !w.c.last:
 		w.problem(pos+h.size(), "trailer has %d bytes, expected %d", max(rest, 0), trailerSize)
@@ -158,6 +158,14 @@ func (w *segmentWalk) unfinished(pos int64, h frameHeader, cause error) error {
 		w.c.note(w.s.path, pos, "torn seal: %v", cause)
 	}
 	return nil
+}
+
+// unwritten tells whether the byte at pos is 0, where a trailer has its magic: a
+// power cut kept the file's size and lost the block.
+func (w *segmentWalk) unwritten(pos int64) bool {
+	var b [1]byte
+	_, err := w.s.f.ReadAt(b[:], pos)
+	return err == nil && b[0] == 0
 }
 
 // finish compares the end of the segment with its footer, or with what is

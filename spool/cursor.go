@@ -175,6 +175,9 @@ func (c *cursor) open() error {
 		}
 		// It may have come between the two looks.
 		if s, err = c.g.open(c.epoch, c.seq); err == errNotYet {
+			if _, lost := end.(*MissingError); lost {
+				return c.g.gone(c.epoch, c.seq)
+			}
 			return end
 		}
 	}

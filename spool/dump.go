@@ -2,11 +2,13 @@ package spool
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,8 +47,22 @@ func dump(fsys fsx.FS, out io.Writer, dir string, o DumpOptions) error {
 			if err != nil {
 				return err
 			}
+			pruned, err := listKeys(fsys, filepath.Join(dir, g.Dir(), e.Dir()))
+			if err != nil {
+				return err
+			}
+			for _, seq := range pruned {
+				if !o.picks(g, e, seq) || slices.Contains(seqs, seq) {
+					continue
+				}
+				shown++
+				if err := dumpKeys(w, fsys, dir, g, e, seq, o.Data); err != nil {
+					fmt.Fprintf(w, "error: %v\n", err)
+					first = cmp.Or(first, err)
+				}
+			}
 			for _, seq := range seqs {
-				if o.Group != 0 && g != o.Group || o.Epoch != 0 && e != o.Epoch || o.Seq != 0 && seq != o.Seq {
+				if !o.picks(g, e, seq) {
 					continue
 				}
 				shown++
@@ -72,6 +88,33 @@ func dump(fsys fsx.FS, out io.Writer, dir string, o DumpOptions) error {
 		first = fmt.Errorf("dump %s: no such segment: %w", dir, ErrNoSpool)
 	}
 	return errors.Join(first, w.Flush())
+}
+
+func (o *DumpOptions) picks(g repl.GroupID, e repl.Epoch, seq Seq) bool {
+	return (o.Group == 0 || g == o.Group) && (o.Epoch == 0 || e == o.Epoch) && (o.Seq == 0 || seq == o.Seq)
+}
+
+// dumpKeys shows what is left of a pruned segment.
+func dumpKeys(w *bufio.Writer, fsys fsx.FS, dir string, g repl.GroupID, e repl.Epoch, seq Seq, data bool) error {
+	path := KeysPath(dir, g, e, seq)
+	k, err := openKeys(fsys, path, Identity{Group: g, Epoch: e}, seq)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	i, h := k.info(), &k.head.hdr
+	phase := "rdb"
+	if h.Stream {
+		phase = "stream"
+	}
+	fmt.Fprintf(w, "pruned %s: version %d, job %s, epoch from segment %d at offset %d, %s %d to %d, had %d bytes, pruned %s, keys %d, opaque commands %d\n",
+		filepath.ToSlash(filepath.Join(g.Dir(), e.Dir(), keysName(seq))), KeysVersion, h.Job, h.First, h.Start, phase, i.From, i.To, i.Bytes, dumpTime(k.head.pruned), i.Keys, i.Opaque)
+	return k.each(func(fp Fingerprint) error {
+		if data {
+			fmt.Fprintf(w, "           %x\n", fp)
+		}
+		return nil
+	})
 }
 
 func dumpTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }

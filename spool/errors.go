@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"tairlift/internal/repl"
 )
@@ -83,6 +84,17 @@ func (e *MissingError) Error() string {
 		return fmt.Sprintf("missing bytes of %s: found %d, expected its seal", e.Path, e.Have)
 	}
 	return fmt.Sprintf("missing bytes of %s: found %d, expected %d", e.Path, e.Have, e.Want)
+}
+
+// PrunedError is returned when bytes are asked for that were pruned: they will
+// not come back.
+type PrunedError struct {
+	Path   string    // of the segment
+	Pruned time.Time // when
+}
+
+func (e *PrunedError) Error() string {
+	return fmt.Sprintf("segment %s was pruned at %s", e.Path, e.Pruned.UTC().Format(time.RFC3339))
 }
 
 // IdentityError is returned for a segment that belongs elsewhere.

@@ -134,6 +134,7 @@ type EpochInfo struct {
 	RDBSize   int64         `json:"rdb_size"`   // announced by the source, -1 unknown
 	FirstSeq  Seq           `json:"first_seq"`  // of the epoch, held or not
 	LastSeq   Seq           `json:"last_seq"`   // held
+	Pruned    int           `json:"pruned"`     // segments that were pruned
 	EndOffset repl.Offset   `json:"end_offset"` // of what is sealed or synced
 	Sealed    bool          `json:"sealed"`     // the last segment is
 	Segments  []SegmentInfo `json:"segments"`
@@ -176,6 +177,10 @@ func (g *Group) Epochs() ([]EpochInfo, error) {
 
 func (g *Group) epoch(e repl.Epoch) (EpochInfo, error) {
 	var info EpochInfo
+	pruned, err := listKeys(g.fs, filepath.Join(g.dir, g.id.Dir(), e.Dir()))
+	if err != nil {
+		return info, err
+	}
 	seqs, err := g.listSeqs(e)
 	if err != nil {
 		return info, err
@@ -200,6 +205,11 @@ func (g *Group) epoch(e repl.Epoch) (EpochInfo, error) {
 	}
 	if len(info.Segments) == 0 {
 		return info, ErrNoEpoch
+	}
+	for _, seq := range pruned {
+		if !slices.Contains(seqs, seq) {
+			info.Pruned++
+		}
 	}
 	return info, nil
 }

@@ -1,8 +1,11 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"time"
 
 	"tairlift/internal/repl"
 )
@@ -18,49 +21,73 @@ type RDBReader struct {
 }
 
 // OpenRDB opens the RDB of epoch e. It returns ErrRDBIncomplete unless all of
-// it is durable, a MissingError when it is known to be but is not here, and
-// ErrNoEpoch.
+// it is durable, a MissingError when it is known to be but is not here, a
+// PrunedError when it is no longer, and ErrNoEpoch.
 func (g *Group) OpenRDB(e repl.Epoch) (*RDBReader, error) {
-	segs, err := g.segments(e)
+	r, first, err := g.openRDB(e)
 	if err != nil {
 		return nil, err
+	}
+	if first.Seq != first.First {
+		return nil, g.gone(e, first.First)
+	}
+	r.c.seq = first.First
+	return r, nil
+}
+
+// openRDB opens an RDB whose first segments may be gone, for SeekTo. It
+// returns the header of the first one that is there.
+func (g *Group) openRDB(e repl.Epoch) (*RDBReader, *segmentHeader, error) {
+	segs, err := g.segments(e)
+	if err != nil {
+		return nil, nil, err
 	}
 	r := &RDBReader{segs: segs}
 	r.c = cursor{g: g, epoch: e}
 	n, err := segs.search(func(h *segmentHeader) bool { return h.Stream })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	first, err := segs.header(0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if n < segs.len() {
 		h, err := segs.header(n)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		r.size = h.RDBBytes
-	} else {
-		d, _ := g.durable()
-		s, err := segs.load(n-1, d)
-		if err != nil {
-			return nil, err
-		}
-		defer s.close()
-		if !s.rdbDone {
-			if d.Epoch == e && d.RDBDone {
-				return nil, &MissingError{Path: s.path, Have: s.size()}
-			}
-			return nil, fmt.Errorf("open rdb of epoch %d: %w", e, ErrRDBIncomplete)
-		}
-		r.size = s.end
+		return r, first, nil
 	}
-	if first.Seq != first.First {
-		return nil, &MissingError{Path: g.path(e, first.First)}
+	d, _ := g.durable()
+	s, err := segs.load(n-1, d)
+	if err != nil {
+		return nil, nil, err
 	}
-	r.c.seq = first.First
-	return r, nil
+	defer s.close()
+	if !s.rdbDone {
+		if d.Epoch == e && d.RDBDone {
+			return nil, nil, &MissingError{Path: s.path, Have: s.size()}
+		}
+		return nil, nil, fmt.Errorf("open rdb of epoch %d: %w", e, ErrRDBIncomplete)
+	}
+	r.size = s.end
+	return r, first, nil
+}
+
+// gone says what became of a segment that must have been: it was pruned, or it
+// is missing.
+func (g *Group) gone(e repl.Epoch, seq Seq) error {
+	k, err := g.openKeys(e, seq)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &MissingError{Path: g.path(e, seq)}
+	}
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	return &PrunedError{Path: g.path(e, seq), Pruned: time.UnixMilli(k.head.pruned)}
 }
 
 // Size is the RDB's length in bytes.

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -197,5 +198,38 @@ func TestVouchedSealIsHeldTo(t *testing.T) {
 			t.Errorf("recover: got %v, want a CorruptError", err)
 		}
 		wantCheck(t, m, CheckOptions{Vouched: map[repl.GroupID]Durable{1: d}}, 1, 0)
+	}
+}
+
+// TestAFooterSurvivesAPowerCutOnlyWithWhatItVouchesFor: the last sync frame of a
+// segment was once not durable before the footer was written, so that a power
+// cut could keep the footer's block and lose the sync frame's.
+func TestAFooterSurvivesAPowerCutOnlyWithWhatItVouchesFor(t *testing.T) {
+	for size := range 600 {
+		m := fsx.NewMem()
+		ok(t, m.MkdirAll("/"))
+		w := inStream(t, options(m), "RDB")
+		ok(t, w.AppendStream(noise(uint64(size), 100+size), testStart))
+		d := must(w.Sync())(t)
+		writes := 0
+		m.SetFail(func(op fsx.Op) error {
+			if op.Name == "write" {
+				writes++
+			}
+			if op.Name == "sync" && writes > 0 { // the footer is written, and no more
+				return errPower
+			}
+			return nil
+		})
+		if err := w.Seal(); !errors.Is(err, errPower) {
+			t.Fatalf("seal: got %v, want %v", err, errPower)
+		}
+		for seed := range uint64(8) {
+			c := m.Crash(rand.New(rand.NewPCG(seed, uint64(size))))
+			rep := must(check(c, testDir, CheckOptions{Vouched: map[repl.GroupID]Durable{1: d}}))(t)
+			if !rep.OK() {
+				t.Fatalf("size %d, seed %d: %+v", size, seed, rep.Problems)
+			}
+		}
 	}
 }

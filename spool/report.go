@@ -43,6 +43,7 @@ type Report struct {
 	Groups   int       `json:"groups"`
 	Epochs   int       `json:"epochs"`
 	Segments int64     `json:"segments"`
+	Pruned   int64     `json:"pruned"`    // segments that were pruned, whose key files were read
 	Frames   int64     `json:"frames"`    // that are whole
 	Bytes    int64     `json:"bytes"`     // read
 	RawBytes int64     `json:"raw_bytes"` // of RDB and stream, decompressed
@@ -67,8 +68,12 @@ func (r Report) Text(w io.Writer) error {
 	if n := len(r.Problems); n > 0 {
 		fmt.Fprintf(b, "%s in ", count(int64(n), "problem"))
 	}
-	fmt.Fprintf(b, "%s, %s, %s, %s, %s\n", count(int64(r.Groups), "group"), count(int64(r.Epochs), "epoch"),
+	fmt.Fprintf(b, "%s, %s, %s, %s, %s", count(int64(r.Groups), "group"), count(int64(r.Epochs), "epoch"),
 		count(r.Segments, "segment"), count(r.Frames, "frame"), count(r.Bytes, "byte"))
+	if r.Pruned > 0 {
+		fmt.Fprintf(b, "; %s pruned", count(r.Pruned, "segment"))
+	}
+	fmt.Fprintln(b)
 	return b.Flush()
 }
 

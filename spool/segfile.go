@@ -135,6 +135,9 @@ func (s *segFile) readFooter() (bool, error) {
 		return false, fmt.Errorf("read segment: %w", err)
 	}
 	foot, err := openFooter(frame, s.hdr.CRC, pos)
+	if err != nil && hasHole(frame, pos) {
+		return false, nil // a power cut in the seal: the tail says how far it goes
+	}
 	if err != nil {
 		return false, &CorruptError{Path: s.path, Offset: pos, Err: err}
 	}
@@ -144,6 +147,22 @@ func (s *segFile) readFooter() (bool, error) {
 		s.end = foot.StreamEnd
 	}
 	return true, nil
+}
+
+// hasHole tells whether a footer's frame at pos has a block of zero bytes where
+// it has none when it is whole: one that was never written.
+func hasHole(frame []byte, pos int64) bool {
+	const block = 512
+	for at := int64(0); at < int64(len(frame)); {
+		end := min((pos+at)/block*block+block-pos, int64(len(frame)))
+		part := frame[at:end]
+		// The first bytes are the kind, the last ones may be few.
+		if (at == 0 || len(part) == block) && bytes.Count(part, []byte{0}) == len(part) {
+			return true
+		}
+		at = end
+	}
+	return false
 }
 
 // openFooter decodes a footer frame.

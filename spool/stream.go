@@ -135,6 +135,9 @@ func (g *Group) segments(e repl.Epoch) (*segments, error) {
 		}
 	}
 	if len(ss.seqs) == 0 {
+		if pruned, err := listKeys(g.fs, filepath.Join(g.dir, g.id.Dir(), e.Dir())); err == nil && len(pruned) > 0 {
+			return nil, g.gone(e, pruned[len(pruned)-1])
+		}
 		return nil, fmt.Errorf("open epoch %d in %s: %w", e, filepath.Join(g.dir, g.id.Dir()), ErrNoEpoch)
 	}
 	return ss, nil

@@ -98,6 +98,11 @@ func (w *Writer) sealSegment() error {
 	if w.f == nil {
 		return nil
 	}
+	// The footer vouches for every byte before it, the sync frame among them: a
+	// power cut must not keep the one and lose the other.
+	if err := w.fsync(); err != nil {
+		return err
+	}
 	size, err := sealFile(w.f, w.tally, w.o.Now())
 	if err != nil {
 		return w.fail(fmt.Errorf("seal segment %s: %w", w.path, err))

@@ -1,0 +1,186 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"tairlift/internal/command"
+	"tairlift/internal/rdb"
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+)
+
+// names reads the keys that one sealed segment has written. An entry of the
+// RDB, or a command, belongs to the segment that its first byte is in, however
+// many it crosses; where the next one begins is told by the segment before.
+type names struct {
+	g    *Group
+	s    *segFile
+	end  int64 // of the segment: RDB or stream offset
+	from place
+}
+
+// startNames finds out where the segment's first own entry begins. It returns
+// nil for one of an RDB that never arrived whole.
+func (g *Group) startNames(s *segFile) (*names, error) {
+	h := &s.hdr
+	n := &names{g: g, s: s, end: s.end}
+	first := h.Seq == h.First
+	if !first {
+		before, err := g.openKeys(h.Epoch, h.Seq-1)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("key file of the segment before it is missing: %w", &MissingError{Path: KeysPath(g.dir, g.id, h.Epoch, h.Seq-1)})
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer before.close()
+		n.from = before.end.Next
+		first = h.Stream && !before.head.hdr.Stream
+	}
+	if first && h.Stream {
+		n.from = place{Offset: int64(h.Start)} // a source selects a database first
+	}
+	if h.Stream {
+		return n, nil
+	}
+	in, _, err := g.openRDB(h.Epoch)
+	if errors.Is(err, ErrRDBIncomplete) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return n, in.Close()
+}
+
+// read calls add for each key and returns where the next segment's first own
+// entry begins.
+func (n *names) read(add func(Fingerprint) error) (keysEnd, error) {
+	if n.from.Offset >= n.end { // one entry fills the segment
+		return keysEnd{Next: n.from}, nil
+	}
+	if n.s.hdr.Stream {
+		return n.stream(add)
+	}
+	return n.rdb(add)
+}
+
+func (n *names) rdb(add func(Fingerprint) error) (keysEnd, error) {
+	end := keysEnd{}
+	in, _, err := n.g.openRDB(n.s.hdr.Epoch)
+	if err != nil {
+		return end, err
+	}
+	defer in.Close()
+	if err := in.SeekTo(n.from.Offset); err != nil {
+		return end, err
+	}
+	at := rdb.Boundary{Offset: n.from.Offset, DB: int(n.from.DB), Version: int(n.from.Version)}
+	dec := rdb.Resume(in, at, rdb.Options{NoStringPayload: true})
+	for {
+		if at := dec.Boundary(); at.Offset >= n.end {
+			end.Next = place{Offset: at.Offset, DB: uint32(at.DB), Version: uint32(at.Version)}
+			return end, nil
+		}
+		e, err := dec.Next()
+		if err == io.EOF {
+			end.Next = place{Offset: dec.Offset(), Version: uint32(dec.Version())}
+			return end, nil
+		}
+		if err != nil {
+			return end, err
+		}
+		if err := add(FingerprintOf(e.DB, e.Key)); err != nil {
+			return end, err
+		}
+	}
+}
+
+func (n *names) stream(add func(Fingerprint) error) (keysEnd, error) {
+	end := keysEnd{}
+	from := repl.Offset(n.from.Offset)
+	in, err := n.g.OpenStream(n.s.hdr.Epoch, from)
+	if err != nil {
+		return end, err
+	}
+	defer in.Close()
+	pars, db := resp.NewParser(from), int(n.from.DB)
+	var keys [][]byte
+	for {
+		begins := int64(pars.Offset())
+		done := begins >= n.end
+		c, ok, err := resp.Command{}, false, error(nil)
+		if !done {
+			c, ok, err = pars.Next()
+		}
+		if err != nil {
+			return end, err
+		}
+		if !done && !ok {
+			f, err := in.Next()
+			switch {
+			case err == ErrEpochEnd: // a command cut short was never executed
+				done = true
+			case err != nil:
+				return end, err
+			case f.Data != nil:
+				pars.Feed(f.Data)
+			}
+		}
+		if done {
+			end.Next = place{Offset: max(begins, n.end), DB: uint32(db)}
+			return end, nil
+		}
+		if !ok {
+			continue
+		}
+		spec := command.Lookup(c.Args[0])
+		switch spec.Class {
+		case command.Select:
+			if v, err := strconv.Atoi(string(c.Args[len(c.Args)-1])); err == nil && v >= 0 {
+				db = v
+			}
+			continue
+		case command.Unknown, command.Eval, command.EvalSHA:
+			end.Opaque++
+		case command.Flush:
+			if spec.Name == "SWAPDB" {
+				end.Opaque++
+			}
+		}
+		keys = spec.AppendKeys(keys[:0], c.Args)
+		for _, key := range keys {
+			if err := add(FingerprintOf(db, key)); err != nil {
+				return end, err
+			}
+		}
+		if to, key, ok := otherDB(spec.Name, c.Args); ok {
+			if err := add(FingerprintOf(to, key)); err != nil {
+				return end, err
+			}
+		}
+	}
+}
+
+// otherDB is the key that MOVE and COPY write in a database that is not the
+// selected one.
+func otherDB(name string, args [][]byte) (db int, key []byte, ok bool) {
+	var word []byte
+	switch {
+	case name == "MOVE" && len(args) >= 3:
+		key, word = args[1], args[2]
+	case name == "COPY":
+		for i := 3; i+1 < len(args); i++ {
+			if strings.EqualFold(string(args[i]), "DB") {
+				key, word = args[2], args[i+1]
+			}
+		}
+	}
+	db, err := strconv.Atoi(string(word))
+	return db, key, err == nil && db >= 0
+}

@@ -1,0 +1,178 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"tairlift/internal/repl"
+)
+
+// Floor is the oldest place of a group that must stay readable: of an epoch
+// its RDB and all that follows, or the stream from an offset on.
+type Floor struct {
+	Epoch  repl.Epoch  `json:"epoch"`
+	Stream bool        `json:"stream"` // the epoch's RDB is not needed any more
+	Offset repl.Offset `json:"offset"` // with Stream: bytes behind it are
+}
+
+// Before tells whether f keeps more than o.
+func (f Floor) Before(o Floor) bool {
+	switch {
+	case f.Epoch != o.Epoch:
+		return f.Epoch < o.Epoch
+	case f.Stream != o.Stream:
+		return !f.Stream
+	}
+	return f.Offset < o.Offset
+}
+
+// above tells whether all of a sealed segment lies before the floor.
+func (f Floor) above(h *segmentHeader, foot *footer) bool {
+	if h.Epoch != f.Epoch {
+		return h.Epoch < f.Epoch
+	}
+	return f.Stream && (!h.Stream || foot.StreamEnd <= int64(f.Offset))
+}
+
+// PruneOptions tune Prune. The zero value works.
+type PruneOptions struct {
+	DryRun bool             // only tell what would be removed
+	Now    func() time.Time // nil = time.Now
+	Log    *slog.Logger     // nil = none
+}
+
+// Prune removes the segments that lie before the floor, oldest first, and
+// leaves for each a key file with the fingerprints of the keys that it wrote.
+// It never removes a group's newest segment, nor one that is not sealed. A
+// segment is removed only after its key file is durable, so that a crash
+// leaves one of the two, or both; it may be repeated. ctx ends it between two
+// segments. What was removed is returned also with an error. A segment that
+// cannot be read whole is a CorruptError and stays, with all behind it.
+//
+// Who prunes holds a lock elsewhere; a Writer and readers may be at work.
+func (g *Group) Prune(ctx context.Context, f Floor, o PruneOptions) ([]PrunedSegment, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	epochs, err := g.listEpochs()
+	if err != nil {
+		return nil, err
+	}
+	var done []PrunedSegment
+	for i, e := range epochs {
+		seqs, err := g.listSeqs(e)
+		if err != nil {
+			return done, err
+		}
+		for j, seq := range seqs {
+			newest := i == len(epochs)-1 && j == len(seqs)-1
+			if e > f.Epoch || newest || ctx.Err() != nil {
+				return done, ctx.Err()
+			}
+			p, ok, err := g.pruneSegment(e, seq, f, o)
+			if err != nil {
+				return done, fmt.Errorf("prune segment %s of group %s: %w", seq, g.id, err)
+			}
+			if !ok {
+				return done, nil
+			}
+			done = append(done, p)
+		}
+	}
+	return done, nil
+}
+
+// pruneSegment prunes one segment if it lies before the floor.
+func (g *Group) pruneSegment(e repl.Epoch, seq Seq, f Floor, o PruneOptions) (PrunedSegment, bool, error) {
+	s, err := g.open(e, seq)
+	if err == errNotYet {
+		return PrunedSegment{}, false, nil
+	}
+	if err != nil {
+		return PrunedSegment{}, false, err
+	}
+	defer s.close()
+	sealed, err := s.readFooter()
+	if err != nil || !sealed || !f.above(&s.hdr, &s.foot) {
+		return PrunedSegment{}, false, err
+	}
+	k := &keysFile{path: KeysPath(g.dir, g.id, e, seq), head: keysHeader{hdr: s.hdr, foot: s.foot, size: s.size()}}
+	if o.DryRun {
+		return k.info(), true, nil
+	}
+	// A prune before this one may have been cut short behind its key file.
+	old, err := g.openKeys(e, seq)
+	switch {
+	case err == nil:
+		err = old.each(func(Fingerprint) error { return nil })
+		old.close()
+		k = old
+	case errors.Is(err, fs.ErrNotExist):
+		err = g.writeKeys(k, s, o)
+	}
+	if err != nil {
+		return PrunedSegment{}, false, err
+	}
+	if err := g.fs.Remove(s.path); err != nil {
+		return PrunedSegment{}, false, err
+	}
+	if err := g.fs.SyncDir(filepath.Dir(s.path)); err != nil {
+		return PrunedSegment{}, false, err
+	}
+	p := k.info()
+	o.Log.Info("segment pruned", "group", g.id.String(), "epoch", p.Epoch, "seq", p.Seq, "bytes", p.Bytes, "keys", p.Keys)
+	return p, true, nil
+}
+
+// writeKeys makes the key file of a segment durable under its name.
+func (g *Group) writeKeys(k *keysFile, s *segFile, o PruneOptions) error {
+	k.head.pruned = o.Now().UnixMilli()
+	names, err := g.startNames(s)
+	if err != nil {
+		return err
+	}
+	k.head.incomplete = names == nil
+	temp := k.path + ".tmp"
+	if err := g.fs.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := g.fs.Create(temp)
+	if err != nil {
+		return err
+	}
+	err = func() error {
+		w, err := newKeysWriter(f, &k.head)
+		if err != nil {
+			return err
+		}
+		if names != nil {
+			if k.end, err = names.read(w.add); err != nil {
+				return err
+			}
+		}
+		if err := w.finish(&k.end); err != nil {
+			return err
+		}
+		k.size = w.pos
+		return f.Sync()
+	}()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = g.fs.Rename(temp, k.path)
+	}
+	if err != nil {
+		_ = g.fs.Remove(temp)
+		return err
+	}
+	return g.fs.SyncDir(filepath.Dir(k.path))
+}
