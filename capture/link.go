@@ -257,12 +257,13 @@ func (l *live) pump(lazy time.Duration, write func([]byte, time.Time) error) err
 				return r.s.spoolFailed(err)
 			}
 			n, ended, err := r.drain(write)
-			if err != nil {
+			var full *NoRoom
+			if err != nil && !errors.As(err, &full) {
 				return r.s.spoolFailed(err)
 			}
 			dirty += n + clocked
 			now := time.Now()
-			if dirty > 0 && (lazy == 0 || dirty > rdbSyncBytes || now.Sub(synced) >= lazy || ended != nil) {
+			if dirty > 0 && (lazy == 0 || dirty > rdbSyncBytes || now.Sub(synced) >= lazy || ended != nil || full != nil) {
 				synced, dirty = now, 0
 				d, err := r.w.Sync()
 				if err != nil {
@@ -272,6 +273,12 @@ func (l *live) pump(lazy time.Duration, write func([]byte, time.Time) error) err
 			}
 			if ended != nil {
 				return ended
+			}
+			if full != nil {
+				if err := r.awaitRoom(full); err != nil {
+					return err
+				}
+				continue
 			}
 			more = n >= syncBytes && r.ctx.Err() == nil
 		}
@@ -287,12 +294,16 @@ func (r *run) pauseUntil(t time.Time) bool {
 }
 
 // drain writes what is in the ring, up to about syncBytes. ended is the
-// reader's error once nothing is left.
+// reader's error once nothing is left; a *NoRoom says that the spool may not
+// grow.
 func (r *run) drain(write func([]byte, time.Time) error) (n int, ended, err error) {
 	for n < syncBytes {
 		p, at, ended := r.ring.next()
 		if len(p) == 0 {
 			return n, ended, nil
+		}
+		if err := r.take(len(p)); err != nil {
+			return n, nil, err
 		}
 		if err := write(p, at); err != nil {
 			return n, nil, err
@@ -390,11 +401,12 @@ func (l *live) goodbye() error {
 	if l.stream {
 		for {
 			n, ended, err := r.drain(l.appendStream)
-			if err != nil {
+			var full *NoRoom
+			if err != nil && !errors.As(err, &full) {
 				return r.s.spoolFailed(err)
 			}
-			if n == 0 || ended != nil {
-				break
+			if n == 0 || ended != nil || full != nil {
+				break // what is left was not acknowledged
 			}
 		}
 	}

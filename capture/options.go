@@ -27,6 +27,10 @@ type Options struct {
 	// FullSync bounds how many sessions load an RDB at a time. nil: no bound.
 	FullSync FullSyncGate
 
+	// Room decides whether the spool may grow. nil: always, until the disk is
+	// full.
+	Room Room
+
 	// BackoffMin and BackoffMax bound the pause before the next connection,
 	// which doubles from one failure to the next. 0: 100 ms and 5 s.
 	BackoffMin, BackoffMax time.Duration

@@ -20,7 +20,8 @@ type Session struct {
 	mu      sync.Mutex // guards what follows
 	status  Status
 	changed chan struct{}
-	cur     *run // while Run runs
+	active  bool // Run runs
+	cur     *run // while it captures
 }
 
 // New returns a session that does nothing until Run.
@@ -37,9 +38,47 @@ func New(o Options) *Session {
 // Run captures until ctx ends, and then makes the last bytes durable, seals the
 // segment, records and acknowledges the position and returns nil; or until a
 // *StopError. What the source does in between (it restarts, is away, loses its
-// backlog) is waited for or answered with a new epoch. Run may be called again
-// after it has returned.
+// backlog) is waited for or answered with a new epoch; a full disk is waited for
+// too. Run may be called again after it has returned.
 func (s *Session) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.active {
+		s.mu.Unlock()
+		return fmt.Errorf("group %s: Run is running already", s.o.Group)
+	}
+	s.active = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.active = false
+		s.mu.Unlock()
+	}()
+	s.update(func(st *Status) { st.Reconnects, st.EpochReason = 0, "" })
+	s.setState(Waiting, "", "")
+
+	err := s.once(ctx)
+	for full, again := fullDisk(err); again; full, again = fullDisk(err) {
+		if err = s.outOfSpace(ctx, full); err == nil {
+			err = s.once(ctx)
+		}
+	}
+	var stop *StopError
+	switch {
+	case errors.As(err, &stop):
+		s.o.Log.Error("capture stopped", "reason", stop.Reason, "err", err)
+		s.setState(Stopped, stop.Reason, stop.What)
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()): // while it waited for room
+		err = nil
+		fallthrough
+	default:
+		s.setState(Stopped, "", "")
+	}
+	return err
+}
+
+// once captures until ctx ends or something does that a fresh look at the
+// folder must mend.
+func (s *Session) once(ctx context.Context) error {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &run{s: s, ctx: inner, cancel: cancel, clock: newClock(s), ring: newRing(s.o.Buffer), ended: make(chan struct{})}
@@ -48,15 +87,8 @@ func (s *Session) Run(ctx context.Context) error {
 	r.book.recorded = make(chan struct{}, 1)
 
 	s.mu.Lock()
-	if s.cur != nil {
-		s.mu.Unlock()
-		return fmt.Errorf("group %s: Run is running already", s.o.Group)
-	}
 	s.cur = r
 	s.mu.Unlock()
-
-	s.update(func(st *Status) { st.Reconnects, st.EpochReason = 0, "" })
-	s.setState(Waiting, "", "")
 	err := r.capture()
 	cancel(nil)
 	r.wg.Wait()
@@ -65,13 +97,6 @@ func (s *Session) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.cur = nil
 	s.mu.Unlock()
-	var stop *StopError
-	if errors.As(err, &stop) {
-		s.o.Log.Error("capture stopped", "reason", stop.Reason, "err", err)
-		s.setState(Stopped, stop.Reason, stop.What)
-	} else {
-		s.setState(Stopped, "", "")
-	}
 	return err
 }
 

@@ -305,6 +305,21 @@ func (w *Writer) Sync() (Durable, error) {
 	return w.Durable(), nil
 }
 
+// Rotate makes everything durable and seals the open segment, unless it holds
+// no bytes of the source; the next append starts another.
+func (w *Writer) Rotate() error {
+	if w.err != nil {
+		return w.err
+	}
+	if err := w.sync(); err != nil {
+		return err
+	}
+	if w.f == nil || w.tally.foot.RawBytes == 0 {
+		return nil
+	}
+	return w.sealSegment()
+}
+
 // Durable is what the last Sync or seal made durable.
 func (w *Writer) Durable() Durable {
 	w.mu.Lock()
