@@ -141,6 +141,7 @@ func (g *group) spoolErr(err error) error {
 		corrupt  *spool.CorruptError
 		version  *spool.VersionError
 		identity *spool.IdentityError
+		pruned   *spool.PrunedError
 	)
 	stop := func(reason, hint string) error {
 		return &StopError{Reason: reason, What: fmt.Sprintf("group %s: %v", g.id, err), Hint: hint, Err: err}
@@ -148,6 +149,8 @@ func (g *group) spoolErr(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &pruned):
+		return stop("spool-pruned", "what was pruned does not come back: use a folder that still holds it, or start over with a fresh --dir and an empty target; `--keep epoch` keeps what a fresh target needs")
 	case errors.As(err, &missing), errors.Is(err, spool.ErrRDBIncomplete), errors.Is(err, spool.ErrNoEpoch):
 		// Of an epoch that the mark is in, everything up to the mark was here.
 		if !g.job.o.UntilEnd {

@@ -57,7 +57,7 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	g.status.Epoch, g.status.Phase, g.status.RDBDone, g.status.Keys = rec.Epoch, rec.Phase, rec.RDBOffset, rec.RDBKeys
 	if rec.Phase == checkpoint.PhaseStream {
 		g.read, g.readFrom = rec.Offset, rec.Epoch
-		g.status.Applied = rec.Offset
+		g.status.Applied, g.status.Marked = rec.Offset, rec.Offset
 	}
 	var last checkpoint.Reject
 	err = g.store.Rejects(id, func(r checkpoint.Reject) error {
@@ -201,7 +201,7 @@ func (g *group) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.status.position(g.lane.Mark(), counts{}, 0)
+	g.status.position(g.lane.Mark(), g.lane.Mark(), counts{}, 0)
 	if g.lane.Mark().Phase == checkpoint.PhaseRDB {
 		g.status.restoring(info.RDBBytes)
 		if err := g.snapshot(ctx, info); err != nil || ctx.Err() != nil {
@@ -264,6 +264,6 @@ func (g *group) record(m Mark) error {
 
 // moved shows a position: of the mark, or beyond it over what is not data.
 func (g *group) moved(m Mark, seen counts, sourceMS int64) {
-	g.status.position(m, seen, sourceMS)
+	g.status.position(m, g.lane.Mark(), seen, sourceMS)
 	g.job.moved()
 }

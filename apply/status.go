@@ -36,6 +36,9 @@ type Status struct {
 	// Applied is the stream position up to which everything is on the target;
 	// it moves over PINGs too. Valid in the stream phase.
 	Applied repl.Offset
+	// Marked is the position of the mark on the target, at or before Applied:
+	// where a next session goes on. Valid in the stream phase.
+	Marked repl.Offset
 	// AppliedMS is when the source executed what Applied ends with, in ms
 	// since 1970 by the source's clock; 0 = not known.
 	AppliedMS int64
@@ -96,12 +99,13 @@ func (s *groupStatus) waits(w *waitError, now time.Time) {
 	})
 }
 
-func (s *groupStatus) position(m Mark, seen counts, sourceMS int64) {
+// position shows m; marked is what of it is on the target.
+func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 	s.update(func(st *Status) {
 		st.Epoch, st.Phase = m.Epoch, m.Phase
 		st.RDBDone, st.Keys = m.RDB, m.Keys
 		if m.Phase == checkpoint.PhaseStream {
-			st.Applied = m.Offset
+			st.Applied, st.Marked = m.Offset, marked.Offset
 		}
 		if sourceMS != 0 {
 			st.AppliedMS = sourceMS

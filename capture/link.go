@@ -302,6 +302,9 @@ func (r *run) drain(write func([]byte, time.Time) error) (n int, ended, err erro
 		if len(p) == 0 {
 			return n, ended, nil
 		}
+		if r.s.o.Room != nil {
+			p = p[:min(len(p), roomPiece)]
+		}
 		if err := r.take(len(p)); err != nil {
 			return n, nil, err
 		}

@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -25,6 +26,10 @@ func (e *NoRoom) Error() string { return e.What }
 const (
 	// roomEvery is how often a refused session asks again.
 	roomEvery = 250 * time.Millisecond
+	// roomTell is how long the log is spared the next wait.
+	roomTell = 30 * time.Second
+	// roomPiece is how much room is asked for at most.
+	roomPiece = 256 << 10
 	// rotateBytes is the size of a tail that is sealed when the quota is
 	// reached: only what is sealed can be pruned.
 	rotateBytes = 256 << 10
@@ -63,7 +68,11 @@ func (r *run) awaitRoom(no *NoRoom) error {
 // awaitRoom waits until Room grants something.
 func (s *Session) awaitRoom(ctx context.Context, no *NoRoom) error {
 	since := time.Now()
-	s.o.Log.Warn("capture waits for room", "reason", no.Reason, "what", no.What)
+	level := slog.LevelDebug // at the limit there may be room for a moment, again and again
+	if since.Sub(s.roomTold) >= roomTell {
+		level, s.roomTold = slog.LevelWarn, since
+	}
+	s.o.Log.Log(ctx, level, "capture waits for room", "reason", no.Reason, "what", no.What)
 	tick := time.NewTicker(roomEvery)
 	defer tick.Stop()
 	for no != nil {
@@ -81,7 +90,7 @@ func (s *Session) awaitRoom(ctx context.Context, no *NoRoom) error {
 		}
 		no = s.o.Room.Take(0)
 	}
-	s.o.Log.Info("there is room again", "waited", time.Since(since).Round(time.Millisecond))
+	s.o.Log.Log(ctx, min(level, slog.LevelInfo), "there is room again", "waited", time.Since(since).Round(time.Millisecond))
 	return nil
 }
 

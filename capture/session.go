@@ -15,7 +15,8 @@ import (
 
 // Session captures one group. Its methods may be called from any goroutine.
 type Session struct {
-	o Options
+	o        Options
+	roomTold time.Time // when the log was told of a wait for room; Run's
 
 	mu      sync.Mutex // guards what follows
 	status  Status

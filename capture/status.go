@@ -27,13 +27,13 @@ const (
 	ReasonRefused     = "source-refused"     // no PSYNC there: a proxy, a renamed command, an ACL
 	ReasonQueue       = "full-sync-queue"    // other groups load their RDB first
 	ReasonRDB         = "rdb-incomplete"     // the last RDB was cut or damaged; a new one is due
-	ReasonDiskFull    = "disk-full"     // too little of the disk is free to write on
-	ReasonQuota       = "spool-quota"   // the spool is as large as it may be
-	ReasonSpool       = "spool-failed"  // a write or fsync failed otherwise
-	ReasonCorrupt     = "spool-corrupt" // what was vouched for is not in the spool
-	ReasonForeign     = "spool-foreign" // the spool is another job's or group's
-	ReasonVersion     = "spool-version" // a newer tairlift wrote it
-	ReasonRecord      = "record-failed" // the record could not be read or written
+	ReasonDiskFull    = "disk-full"          // too little of the disk is free to write on
+	ReasonQuota       = "spool-quota"        // the spool is as large as it may be
+	ReasonSpool       = "spool-failed"       // a write or fsync failed otherwise
+	ReasonCorrupt     = "spool-corrupt"      // what was vouched for is not in the spool
+	ReasonForeign     = "spool-foreign"      // the spool is another job's or group's
+	ReasonVersion     = "spool-version"      // a newer tairlift wrote it
+	ReasonRecord      = "record-failed"      // the record could not be read or written
 	ReasonInternal    = "internal-error"
 )
 

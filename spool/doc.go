@@ -38,7 +38,8 @@
 //
 // In the writer's own process Group.Live spares it the polling. Group.Vouch
 // tells it what a status file says is durable, so that a copy under way shows
-// as MissingError and not as the end.
+// as MissingError and not as the end. Group.Prune removes what lies before a
+// Floor, and leaves for each segment a key file.
 //
 // # Caveats
 //

@@ -159,7 +159,8 @@ func TestPruneKeepsWhatLiesBehindTheFloorAndTheKeysOfTheRest(t *testing.T) {
 	s := exampleSource()
 	start := int64(testIdentity().Start)
 	for _, f := range []Floor{
-		{Epoch: 0}, {Epoch: 1},
+		{Epoch: 0},
+		{Epoch: 1},
 		{Epoch: 1, Stream: true, Offset: testIdentity().Start},
 		{Epoch: 1, Stream: true, Offset: repl.Offset(s.ends[10])},
 		{Epoch: 1, Stream: true, Offset: repl.Offset(s.ends[40])},

@@ -64,10 +64,30 @@ func captureFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.GenericFlag{Name: "segment-size", Category: catHow, Value: &size{256 << 20}, DefaultText: "256 MiB", Usage: "seal a spool segment at `SIZE`"},
 		&cli.DurationFlag{Name: "segment-age", Category: catHow, Value: time.Hour, DefaultText: "1h", Usage: "seal a spool segment at the age of `DURATION`"},
+		&cli.GenericFlag{Name: "max-spool", Category: catHow, Value: &size{}, DefaultText: "the disk", Usage: "let the spool have `SIZE` at most; at that capture waits (spool-quota)"},
+		keepFlag("all"), keepMarginFlag(),
 		&cli.IntFlag{Name: "full-sync-per-host", Category: catHow, Value: 1, DefaultText: "1", Usage: "let `N` groups of one host load their full sync at a time"},
 		&cli.IntFlag{Name: "full-sync-total", Category: catHow, Value: 4, DefaultText: "4", Usage: "let `N` groups in all load their full sync at a time"},
 		&cli.StringFlag{Name: "read-from", Category: catHow, Value: "master", DefaultText: "master", Usage: "`ROLE` to read from: master; a replica is read from when its address is given as the group's"},
 	}
+}
+
+func keepFlag(value string) cli.Flag {
+	return &cli.StringFlag{Name: "keep", Category: catHow, Value: value, DefaultText: value, Usage: "`WHAT` of the spool stays: all; epoch: each group's newest whole epoch; applied: what some target has not applied"}
+}
+
+func keepMarginFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "keep-margin", Category: catHow, Value: job.KeepMargin, DefaultText: "10m", Usage: "count as applied what was so `DURATION` ago: a failover of the target may take a mark back"}
+}
+
+// keep reads --keep and --keep-margin.
+func keep(c *cli.Context) (job.Keep, time.Duration, error) {
+	k, err := one(c, "keep", string(job.KeepAll), string(job.KeepEpoch), string(job.KeepApplied))
+	margin := c.Duration("keep-margin")
+	if err == nil && margin < 0 {
+		err = usageError("give a duration such as 10m", fmt.Sprintf("--keep-margin %s is below 0", margin))
+	}
+	return job.Keep(k), margin, err
 }
 
 func applyFlags() []cli.Flag {
@@ -198,6 +218,14 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	o.SegmentAge, o.FullSyncPerHost, o.FullSyncTotal = c.Duration("segment-age"), c.Int("full-sync-per-host"), c.Int("full-sync-total")
 	if s, ok := c.Generic("segment-size").(*size); ok {
 		o.SegmentBytes = s.n
+	}
+	if s, ok := c.Generic("max-spool").(*size); ok {
+		o.MaxSpool = s.n
+	}
+	if has(c, "keep") {
+		var bad error
+		o.Keep, o.KeepMargin, bad = keep(c)
+		fail(bad)
 	}
 	if has(c, "read-from") {
 		_, known := one(c, "read-from", "master")

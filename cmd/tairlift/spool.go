@@ -12,8 +12,8 @@ import (
 func spoolVerb() *cli.Command {
 	return &cli.Command{
 		Name:               "spool",
-		Usage:              "list, check or dump the segment files in DIR.",
-		UsageText:          "tairlift spool ls|check|dump --dir DIR [flags]",
+		Usage:              "list, check, dump or prune the segment files in DIR.",
+		UsageText:          "tairlift spool ls|check|dump|prune --dir DIR [flags]",
 		CustomHelpTemplate: groupHelp,
 		HideHelpCommand:    true,
 		OnUsageError:       onUsageError,
@@ -35,8 +35,35 @@ func spoolVerb() *cli.Command {
 				&cli.IntFlag{Name: "epoch", Category: catWhat, DefaultText: "all", Usage: "of epoch `N`"},
 				&cli.IntFlag{Name: "seq", Category: catWhat, DefaultText: "all", Usage: "of segment `N`"},
 				&cli.BoolFlag{Name: "data", DisableDefaultText: true, Category: catOutput, Usage: "show what the frames carry too"}),
+			spoolPrune(),
 		},
 	}
+}
+
+func spoolPrune() *cli.Command {
+	return verb(&cli.Command{
+		Name:      "prune",
+		Usage:     "remove segments that are no longer needed, also while capture and apply run.",
+		UsageText: "tairlift spool prune --dir DIR [--keep applied|epoch|all] [flags]",
+		Flags: []cli.Flag{
+			dirFlag(), onlyFlag(), keepFlag("applied"), keepMarginFlag(),
+			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Category: catHow, Usage: "only tell what would be removed"},
+			jsonFlag(),
+		},
+		Description: examples("tairlift spool prune --dir /data/job --dry-run", "tairlift spool prune --dir /data/job --keep epoch"),
+	}, func(c *cli.Context) error {
+		o := job.PruneOptions{DryRun: c.Bool("dry-run"), JSON: c.Bool("json"), Out: c.App.Writer}
+		var e1, e2, e3 error
+		o.Dir, e1 = dir(c)
+		o.Only, e2 = job.ParseOnly(c.String("only"))
+		o.Keep, o.Margin, e3 = keep(c)
+		for _, err := range []error{e1, e2, e3} {
+			if err != nil {
+				return err
+			}
+		}
+		return job.SpoolPrune(c.Context, o)
+	})
 }
 
 func spoolSub(name, usage string, run func(context.Context, job.SpoolOptions) error, lines []string, more ...cli.Flag) *cli.Command {

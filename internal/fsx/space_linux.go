@@ -9,6 +9,6 @@ func Space(dir string) (free, total int64, err error) {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, 0, err
 	}
-	size := int64(st.Bsize)
-	return int64(st.Bavail) * size, int64(st.Blocks) * size, nil
+	size := uint64(st.Bsize) // its type differs from machine to machine
+	return int64(st.Bavail * size), int64(st.Blocks * size), nil
 }

@@ -4,6 +4,7 @@ package job
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -12,12 +13,24 @@ import (
 // lockDir waits until this process alone may change job.json. The lock is on
 // the folder itself, so that it leaves nothing behind and ends with the
 // process.
-func lockDir(dir string) (unlock func(), err error) {
+func lockDir(dir string) (unlock func(), err error) { return flock(dir, syscall.LOCK_EX) }
+
+// tryLockDir takes the same lock on another folder, without waiting; unlock is
+// nil when a process has it.
+func tryLockDir(dir string) (unlock func(), err error) {
+	unlock, err = flock(dir, syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, nil
+	}
+	return unlock, err
+}
+
+func flock(dir string, how int) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+	if err := syscall.Flock(int(d.Fd()), how); err != nil {
 		d.Close()
 		return nil, &os.PathError{Op: "lock", Path: dir, Err: err}
 	}

@@ -57,6 +57,8 @@ var captureHints = map[string]string{
 	capture.ReasonRefused:     "give --group the address of the group's own server, not of a proxy, with a user that may run PSYNC and REPLCONF",
 	capture.ReasonQueue:       "its turn comes when others are through (--full-sync-per-host, --full-sync-total)",
 	capture.ReasonRDB:         "a new full sync begins by itself",
+	capture.ReasonQuota:       "capture goes on by itself when there is room: `tairlift spool prune --keep applied` removes what is applied, --keep applied does so all the time, or raise --max-spool",
+	capture.ReasonDiskFull:    "free some space, or `tairlift spool prune --keep applied`; capture goes on by itself",
 }
 
 // applyFile is what apply is doing now.
@@ -71,7 +73,7 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtCounts, done
 			WidthMS: st.DateWidth.Milliseconds(),
 		}
 		if st.Phase == checkpoint.PhaseStream {
-			g.Applied = ptr(st.Applied)
+			g.Applied, g.Marked = ptr(st.Applied), ptr(st.Marked)
 		}
 		if st.RDBTotal > 0 {
 			g.RDBTotal = ptr(st.RDBTotal)
@@ -141,11 +143,17 @@ func (p *publisher) loop(ctx context.Context) {
 // publish writes the files. A failure is no reason to stop a job: its own
 // databases are elsewhere.
 func (p *publisher) publish() {
+	if p.r.room != nil {
+		p.r.room.refresh()
+	}
 	v := p.r.view()
 	f := p.r.f
 	var err error
 	if v.capture != nil && p.r.sessions != nil {
 		err = writeJSON(f.captureStatus(), v.capture)
+	}
+	if v.apply != nil {
+		p.r.trails.follow(v.apply)
 	}
 	if v.apply != nil && (p.r.apply() != nil || p.r.known) {
 		if e := writeJSON(f.applyStatus(p.r.target), v.apply); err == nil {

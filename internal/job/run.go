@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -13,6 +14,11 @@ import (
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
 	"tairlift/spool"
+)
+
+const (
+	defaultSegment = 256 << 20
+	leastSegment   = 1 << 20
 )
 
 // Until is the goal at which a run ends.
@@ -43,6 +49,10 @@ type Options struct {
 
 	SegmentBytes int64         // 0: 256 MiB
 	SegmentAge   time.Duration // 0: one hour
+
+	MaxSpool   int64         // bytes that the spool may have; 0: no quota
+	Keep       Keep          // what of the spool stays while capture runs; empty: all
+	KeepMargin time.Duration // see Keep
 
 	// FullSyncPerHost and FullSyncTotal are how many groups load their full
 	// sync at a time. 0: 1 and 4.
@@ -92,6 +102,8 @@ type run struct {
 	apartC  []CaptureGroup
 	apartA  []ApplyGroup
 	doubts  doubtCounts
+	trails  trails
+	room    *room // nil without capture
 	vouches *vouches
 	fatal   chan *Error   // cap 1: what ends the whole run
 	claimed chan struct{} // cap 1: the target is ours, which status should know at once
@@ -117,7 +129,7 @@ func (r *run) run(ctx context.Context) error {
 	r.log = r.console.Log
 	r.fatal = make(chan *Error, 1)
 	r.claimed = make(chan struct{}, 1)
-	r.done = map[repl.GroupID]bool{}
+	r.done, r.trails = map[repl.GroupID]bool{}, trails{}
 	defer r.close()
 	if err := r.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -200,6 +212,15 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		r.vouches = &vouches{f: r.f}
 		if r.before, err = r.f.readApply(r.target); err != nil {
 			r.log.Warn("last status cannot be read", "error", err)
+		}
+		if r.before != nil {
+			for _, g := range r.before.Groups {
+				// Where it stopped is a place like any other.
+				r.trails[g.ID] = g.Trail
+				if g.Marked != nil {
+					r.trails[g.ID] = g.Trail.add(TrailPoint{At: r.before.Updated, Epoch: g.Epoch, Phase: g.Phase, Offset: *g.Marked})
+				}
+			}
 		}
 	}
 	r.setApart()
@@ -303,13 +324,25 @@ func (r *run) makeSessions() {
 		total = 4
 	}
 	g := newGate(perHost, total)
+	r.room = newRoom(r.f.spoolDir(), r.o.MaxSpool, r.log)
+	segment := r.segmentBytes()
 	for _, group := range r.groups {
 		r.sessions = append(r.sessions, &session{Session: capture.New(capture.Options{
 			SpoolDir: r.f.spoolDir(), Job: r.f.rec.Job, Group: group.ID, Addr: group.Addr, Secret: r.o.SourceSecret,
-			Store: r.captures, Log: r.log, FullSync: g, MaxWait: r.o.Wait,
-			Writer: spool.WriterOptions{SegmentBytes: r.o.SegmentBytes, SegmentAge: r.o.SegmentAge, Log: r.log},
+			Store: r.captures, Log: r.log, FullSync: g, MaxWait: r.o.Wait, Room: r.room,
+			Writer: spool.WriterOptions{SegmentBytes: segment, SegmentAge: r.o.SegmentAge, Log: r.log},
 		})})
 	}
+}
+
+// segmentBytes is the size of a segment: small enough, below a quota, that what
+// is sealed and can be pruned is most of the spool.
+func (r *run) segmentBytes() int64 {
+	n := cmp.Or(r.o.SegmentBytes, defaultSegment)
+	if r.o.MaxSpool > 0 {
+		n = min(n, max(r.o.MaxSpool/int64(8*len(r.groups)), leastSegment))
+	}
+	return n
 }
 
 func (r *run) close() {
@@ -342,6 +375,7 @@ func (r *run) view() *view {
 	v := &view{job: r.f.rec.Job, groups: r.groups, target: r.target, now: time.Now()}
 	if r.withCapture {
 		v.capture = captureFile(p, r.sessions)
+		v.capture.Spool = r.room.state()
 		v.capture.Groups = append(v.capture.Groups, r.apartC...)
 	} else if c, err := r.f.readCapture(); err == nil {
 		v.capture = c

@@ -192,6 +192,13 @@ func (s *Status) Text(w io.Writer) error {
 			fmt.Fprintf(&b, "%s: %s\n", p.name, p.side.text())
 		}
 	}
+	if sp := s.Spool; sp != nil {
+		fmt.Fprintf(&b, "spool: %s", humanize.IBytes(uint64(sp.Bytes)))
+		if sp.Max > 0 {
+			fmt.Fprintf(&b, " of at most %s", humanize.IBytes(uint64(sp.Max)))
+		}
+		b.WriteByte('\n')
+	}
 	b.WriteByte('\n')
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "group\tstate\tepoch\trdb\tsource\tcaptured\tapplied\tlag\tcommands\treason")

@@ -97,6 +97,13 @@ func listText(w io.Writer, list []spool.GroupInfo) error {
 		}
 	}
 	t.Flush()
+	for _, g := range list {
+		for _, e := range g.Epochs {
+			if e.Pruned > 0 {
+				fmt.Fprintf(&b, "group %s, epoch %s: %d %s pruned\n", g.Group, e.Epoch, e.Pruned, plural(e.Pruned, "segment"))
+			}
+		}
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -40,6 +40,8 @@ type Status struct {
 	// SlotCoverage tells whether the groups are known to hold all slots of
 	// their cluster: a written list cannot tell.
 	SlotCoverage string `json:"slot_coverage"`
+	// Spool is what capture has published of it; null: never ran here.
+	Spool *SpoolFile `json:"spool"`
 }
 
 // Side is one of the two halves of a job: capture or apply.
@@ -135,7 +137,7 @@ func (v *view) status() Status {
 	if v.capture != nil {
 		base.cp = &v.capture.Process
 		base.cRun = base.cp.running(v.now)
-		s.Capture = side(base.cp, base.cRun)
+		s.Capture, s.Spool = side(base.cp, base.cRun), v.capture.Spool
 	}
 	if v.apply != nil {
 		base.ap = &v.apply.Process

@@ -59,7 +59,14 @@ func (p *Process) running(now time.Time) bool {
 // CaptureFile is DIR/status/capture.json.
 type CaptureFile struct {
 	Process
+	Spool  *SpoolFile     `json:"spool,omitempty"`
 	Groups []CaptureGroup `json:"groups"`
+}
+
+// SpoolFile is what capture publishes of the spool as a whole.
+type SpoolFile struct {
+	Bytes int64 `json:"bytes"`     // of all files in it
+	Max   int64 `json:"max_bytes"` // --max-spool; 0: no quota
 }
 
 // CaptureGroup is what capture publishes of one group.
@@ -106,6 +113,8 @@ type ApplyGroup struct {
 	Phase     string         `json:"phase"`
 	Applied   *repl.Offset   `json:"applied_offset"`
 	AppliedMS int64          `json:"applied_ms"` // source clock, ms since 1970; 0 unknown
+	Marked    *repl.Offset   `json:"marked_offset"`
+	Trail     trail          `json:"trail"`
 	RDBDone   int64          `json:"rdb_done"`
 	RDBTotal  *int64         `json:"rdb_total"`
 	Keys      int64          `json:"keys"`

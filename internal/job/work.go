@@ -20,6 +20,10 @@ func (r *run) work(ctx context.Context) *Error {
 	pubCtx, stopPub := context.WithCancel(context.WithoutCancel(ctx))
 	var publishing sync.WaitGroup
 	publishing.Go(func() { pub.loop(pubCtx) })
+	if r.withCapture && r.o.Keep != "" && r.o.Keep != KeepAll {
+		p := &pruner{f: r.f, ids: idsOf(r.groups), keep: r.o.Keep, margin: r.o.KeepMargin, room: r.room, log: r.log}
+		publishing.Go(func() { p.loop(pubCtx) })
+	}
 
 	end := r.both(ctx)
 

@@ -1,0 +1,112 @@
+package job
+
+import (
+	"slices"
+	"time"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// TrailPoint is where the mark of a group stood at a time. A target that fails
+// over may lose its last writes, and the mark goes back with them: what prune
+// may remove is what was applied a while ago.
+type TrailPoint struct {
+	At     time.Time   `json:"at"`
+	Epoch  repl.Epoch  `json:"epoch"`
+	Phase  string      `json:"phase"`  // rdb | stream
+	Offset repl.Offset `json:"offset"` // in the stream phase
+}
+
+const (
+	trailEvery = time.Second
+	trailMax   = 100
+	// trailGap is how far apart two points may be, as a part of their age: what
+	// was true ten minutes ago is known to a minute or so.
+	trailGap = 8
+)
+
+// trail is the recent past of a mark, oldest first.
+type trail []TrailPoint
+
+// add notes where the mark stands at a time, if it moved. Old points grow
+// sparse.
+func (t trail) add(p TrailPoint) trail {
+	if n := len(t); n > 0 {
+		last := t[n-1]
+		moved := p.floor() != last.floor()
+		if back := p.floor().Before(last.floor()); !moved || !back && p.At.Sub(last.At) < trailEvery {
+			return t
+		}
+	}
+	all := append(slices.Clip(t), p)
+	thin := all[:1:1]
+	for i := 1; i < len(all)-1; i++ {
+		next := all[i+1]
+		// One that went back must be remembered for as long as the others.
+		back := all[i].floor().Before(all[i-1].floor())
+		if next.At.Sub(thin[len(thin)-1].At)*trailGap > p.At.Sub(next.At) || back {
+			thin = append(thin, all[i])
+		}
+	}
+	if len(all) > 1 {
+		thin = append(thin, p)
+	}
+	return thin[max(0, len(thin)-trailMax):]
+}
+
+// trails are those of all groups of a run. They belong to the publisher.
+type trails map[repl.GroupID]trail
+
+// follow notes where the marks are now and puts the trails into what is
+// published.
+func (t trails) follow(a *ApplyFile) {
+	for i := range a.Groups {
+		g := &a.Groups[i]
+		if g.Apart {
+			continue // as the run before left it
+		}
+		p := TrailPoint{At: a.Updated, Epoch: g.Epoch, Phase: g.Phase}
+		switch {
+		case g.Marked != nil:
+			p.Offset = *g.Marked
+		case g.Phase != string(checkpoint.PhaseRDB):
+			g.Trail = t[g.ID]
+			continue
+		}
+		t[g.ID] = t[g.ID].add(p)
+		g.Trail = t[g.ID]
+	}
+}
+
+func (p TrailPoint) floor() spool.Floor {
+	f := spool.Floor{Epoch: p.Epoch, Stream: p.Phase == string(checkpoint.PhaseStream)}
+	if f.Stream {
+		f.Offset = p.Offset
+	}
+	return f
+}
+
+// settled is the place behind which everything must be kept of what a group
+// has applied: where its mark stood margin ago, or where it has stood since if
+// that is earlier. ok is false when it was nowhere then.
+func (g *ApplyGroup) settled(updated, now time.Time, margin time.Duration) (f spool.Floor, ok bool) {
+	points := slices.Clone(g.Trail)
+	if g.Epoch > 0 && g.Marked != nil || g.Phase == string(checkpoint.PhaseRDB) {
+		last := TrailPoint{At: updated, Epoch: g.Epoch, Phase: g.Phase}
+		if g.Marked != nil {
+			last.Offset = *g.Marked
+		}
+		points = append(points, last)
+	}
+	for _, p := range slices.Backward(points) {
+		if pf := p.floor(); f == (spool.Floor{}) || pf.Before(f) {
+			f = pf
+		}
+		if now.Sub(p.At) >= margin {
+			return f, true
+		}
+	}
+	return spool.Floor{}, false
+}
