@@ -60,6 +60,61 @@ func FuzzSegment(f *testing.F) {
 	})
 }
 
+// FuzzKeys puts any bytes in the place of a key file. What check accepts reads to
+// its end, and the other way round; nothing falls over. The checksums of a seed
+// are set right, so that the fuzzer gets behind them.
+func FuzzKeys(f *testing.F) {
+	_, path, whole := wholeKeys(f)
+	f.Add(whole, false)
+	f.Add(whole, true)
+	f.Add(whole[:keysHeaderSize+keysBlockHead+keysEndSize], true)
+	f.Add(bytes.Replace(whole, []byte{1, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xff}, 1), true)
+	f.Fuzz(func(t *testing.T, b []byte, fix bool) {
+		if fix {
+			b = fixKeys(bytes.Clone(b))
+		}
+		m := fsx.NewMem()
+		ok(t, m.MkdirAll(filepath.Dir(path)))
+		writeFile(t, m, path, b)
+		seq, err := parseKeysName(filepath.Base(path))
+		ok(t, err)
+		read := 0
+		g := &Group{fs: m, dir: testDir, job: testJob, id: 1}
+		p, err := g.ReadKeys(1, seq, func(Fingerprint) error { read++; return nil })
+		if err == nil && (uint64(read) != p.Keys || p.KeyBytes != int64(len(b)) || read > len(b)/len(Fingerprint{})) {
+			t.Errorf("read %d keys of %d bytes, the file says %+v", read, len(b), p)
+		}
+		if _, cerr := check(m, testDir, CheckOptions{}); cerr != nil {
+			t.Errorf("check: %v", cerr)
+		}
+		dump(m, io.Discard, testDir, DumpOptions{Data: true})
+	})
+}
+
+// fixKeys sets the checksums of a key file right as far as its lengths hold.
+func fixKeys(b []byte) []byte {
+	if len(b) < keysHeaderSize {
+		return b
+	}
+	le.PutUint32(b[24+segHeaderSize-4:], crc32.Checksum(b[24:24+segHeaderSize-4], castagnoli))
+	salt := crc32.Checksum(b[:keysHeaderSize-4], castagnoli)
+	le.PutUint32(b[keysHeaderSize-4:], salt)
+	for pos := keysHeaderSize; pos+keysBlockHead <= len(b); {
+		n := le.Uint32(b[pos:])
+		size := int(min(int64(n)*16, 1<<30))
+		if n == 0 {
+			size = keysEndSize
+		}
+		if pos+keysBlockHead+size > len(b) {
+			break
+		}
+		payload := b[pos+keysBlockHead:][:size]
+		le.PutUint32(b[pos+4:], keysCRC(salt, int64(pos), n, payload))
+		pos += keysBlockHead + size
+	}
+	return b
+}
+
 // fixChecksums sets every checksum right that it can reach.
 func fixChecksums(b []byte) []byte {
 	if len(b) < segHeaderSize {
