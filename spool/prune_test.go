@@ -235,6 +235,28 @@ func TestPruneKeepsWhatLiesBehindTheFloorAndTheKeysOfTheRest(t *testing.T) {
 	}
 }
 
+// The record of what is durable may be a little older than a prune.
+func TestRecoveryTakesAPrunedSegmentForWhole(t *testing.T) {
+	s := exampleSource()
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 600
+	w := s.write(t, o)
+	g := group(t, m)
+	done := prune(t, g, Floor{Epoch: 1, Stream: true, Offset: repl.Offset(s.ends[30])})
+	last := done[len(done)-1]
+	vouched := Durable{Epoch: 1, ReplID: testIdentity().ReplID, Seq: last.Seq, Bytes: 200, RDBBytes: int64(len(s.rdb)), RDBDone: true, Offset: repl.Offset(last.From)}
+	ok(t, w.Close())
+	_, rec, err := Recover(testDir, testJob, 1, vouched, o)
+	if err != nil || rec.Durable.Offset != w.Durable().Offset {
+		t.Errorf("got %+v and %v, want up to %d", rec.Durable, err, w.Durable().Offset)
+	}
+	ok(t, m.Remove(last.Path))
+	if _, _, err := Recover(testDir, testJob, 1, vouched, o); !errors.As(err, new(*CorruptError)) {
+		t.Errorf("neither segment nor keys: got %v, want CorruptError", err)
+	}
+}
+
 func TestPruneInStepsLeavesTheSameKeysAsAtOnce(t *testing.T) {
 	s := exampleSource()
 	keys := func(floors []repl.Offset) []PrunedSegment {

@@ -171,14 +171,18 @@ func (r *recovery) remove(dir, name string) error {
 
 // checkVouched looks for the vouched segment and those behind it.
 func (r *recovery) checkVouched(e repl.Epoch, seqs []Seq) error {
-	at, ok := slices.BinarySearch(seqs, r.vouched.Seq)
-	if !ok {
-		return r.lost(e, r.vouched.Seq, 0)
+	pruned, err := listKeys(r.o.FS, filepath.Join(r.spool, r.group.Dir(), e.Dir()))
+	if err != nil {
+		return err
 	}
-	for i := at; i < len(seqs); i++ {
-		if want := r.vouched.Seq + Seq(i-at); seqs[i] != want {
+	last := max(r.vouched.Seq, seqs[len(seqs)-1])
+	for want := r.vouched.Seq; want <= last; want++ {
+		if !slices.Contains(seqs, want) && !slices.Contains(pruned, want) {
 			return r.lost(e, want, 0)
 		}
+	}
+	if !slices.Contains(seqs, r.vouched.Seq) {
+		return nil // pruned since, and was read to its end then
 	}
 	info, err := r.o.FS.Stat(Path(r.spool, r.group, e, r.vouched.Seq))
 	if err != nil {

@@ -57,7 +57,7 @@ var captureHints = map[string]string{
 	capture.ReasonRefused:     "give --group the address of the group's own server, not of a proxy, with a user that may run PSYNC and REPLCONF",
 	capture.ReasonQueue:       "its turn comes when others are through (--full-sync-per-host, --full-sync-total)",
 	capture.ReasonRDB:         "a new full sync begins by itself",
-	capture.ReasonQuota:       "capture goes on by itself when there is room: `tairlift spool prune --keep applied` removes what is applied, --keep applied does so all the time, or raise --max-spool",
+	capture.ReasonQuota:       "capture goes on by itself when there is room: `tairlift spool prune --keep applied` removes what is applied, --keep applied does so all the time, or raise --max-spool, which must hold the largest RDB",
 	capture.ReasonDiskFull:    "free some space, or `tairlift spool prune --keep applied`; capture goes on by itself",
 }
 
