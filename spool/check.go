@@ -299,8 +299,9 @@ func (c *checker) follows(path string, h *segmentHeader, prev *tally) {
 	}
 	switch {
 	case c.leads == 0: // not the first one held of its epoch
-	case c.leads == leadsGroup && h.Seq != h.First:
-		c.problem(path, -1, "segments %d to %d before it are missing", h.First, h.Seq-1)
+	case c.leads == leadsGroup && h.Seq != 1:
+		// Whole epochs before it too: nothing else would tell that they were.
+		c.gap(path, 0, h.Seq)
 	case c.leads == leadsEpoch && h.Seq != h.First:
 		differ(56, "the epoch's first sequence number", h.First, h.Seq)
 	}

@@ -90,7 +90,7 @@ func TestCheckComparesSegments(t *testing.T) {
 		{"a segment under another name", func(m *fsx.Mem, w *Writer) {
 			ok(t, m.Rename(Path(testDir, 1, 1, 4), Path(testDir, 1, 1, 5)))
 		}, "sequence number is 4, expected 5"},
-		{"a first segment gone", func(m *fsx.Mem, w *Writer) { ok(t, m.Remove(Path(testDir, 1, 1, 1))) }, "segments 1 to 1 before it are missing"},
+		{"a first segment gone", func(m *fsx.Mem, w *Writer) { ok(t, m.Remove(Path(testDir, 1, 1, 1))) }, "segment 1 before it is missing"},
 		{"a vouched offset that is not there", func(m *fsx.Mem, w *Writer) { w.durable.Seq++; w.durable.Sealed = false }, "is missing"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -103,6 +103,24 @@ func TestCheckComparesSegments(t *testing.T) {
 				t.Errorf("check: got\n%swant a problem with %q", text.String(), tc.want)
 			}
 		})
+	}
+}
+
+// An epoch that went as a whole leaves no gap inside of one.
+func TestCheckMissesTheFirstEpoch(t *testing.T) {
+	m := fsx.NewMem()
+	ok(t, inStream(t, options(m), "R").Seal())
+	w, _, err := Recover(testDir, testJob, 1, Durable{}, options(m))
+	ok(t, err)
+	ok(t, w.Seal())
+	id := testIdentity()
+	id.Epoch = 2
+	ok(t, must(Create(testDir, id, options(m)))(t).Seal())
+	wantCheck(t, m, CheckOptions{}, 0, 0)
+	ok(t, m.Remove(Path(testDir, 1, 1, 1)))
+	rep := wantCheck(t, m, CheckOptions{}, 1, 1)
+	if want := "segment 1 before it is missing"; rep.Problems[0].Text != want {
+		t.Errorf("check: got %s, want %s", rep.Problems[0], want)
 	}
 }
 
