@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -37,6 +36,9 @@ type ApplyRecord struct {
 	Owner     string      `json:"owner"`   // token of the last session
 	Commands  int64       `json:"commands"`
 	UpdatedMS int64       `json:"updated_ms"` // Unix milliseconds
+	// Forgotten says that an earlier store was lost, and with it what was
+	// rejected or doubtful; ClearDoubts takes it back.
+	Forgotten bool `json:"forgotten,omitempty"`
 }
 
 // Reject is a command that the target refused for good.
@@ -137,15 +139,16 @@ func (a *Apply) AddRejects(rejects []Reject, doubts []Doubt) error {
 	err := a.db.Batch(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketRejects)
 		for _, r := range rejects {
-			raw, err := json.Marshal(r)
-			if err != nil {
-				return err
-			}
 			n, err := b.NextSequence()
 			if err != nil {
 				return err
 			}
-			if err := b.Put(binary.BigEndian.AppendUint64(nil, n), raw); err != nil {
+			key := binary.BigEndian.AppendUint64(nil, n)
+			raw, err := encode(bucketRejects, key, r)
+			if err != nil {
+				return err
+			}
+			if err := b.Put(key, raw); err != nil {
 				return err
 			}
 		}
@@ -174,7 +177,7 @@ func putDoubts(tx *bbolt.Tx, doubts []Doubt) error {
 		if b.Get(k) != nil {
 			continue
 		}
-		raw, err := json.Marshal(d)
+		raw, err := encode(bucketDoubts, k, d)
 		if err != nil {
 			return err
 		}
@@ -215,9 +218,13 @@ func (a *Apply) Doubts(g repl.GroupID, fn func(Doubt) error) error {
 	})
 }
 
-// ClearDoubts forgets every doubtful key: verify found them all equal.
+// ClearDoubts forgets every doubtful key, and that any were forgotten: verify
+// found all keys equal.
 func (a *Apply) ClearDoubts() error {
 	return a.db.Update(func(tx *bbolt.Tx) error {
+		if err := clearForgotten(tx); err != nil {
+			return err
+		}
 		if err := tx.DeleteBucket(bucketDoubts); err != nil {
 			return err
 		}
@@ -226,12 +233,33 @@ func (a *Apply) ClearDoubts() error {
 	})
 }
 
+func clearForgotten(tx *bbolt.Tx) error {
+	b := tx.Bucket(bucketGroups)
+	changed := map[string][]byte{}
+	err := b.ForEach(func(k, raw []byte) error {
+		var rec ApplyRecord
+		if err := decode(bucketGroups, k, raw, &rec); err != nil || !rec.Forgotten {
+			return err
+		}
+		rec.Forgotten = false
+		raw, err := encode(bucketGroups, k, rec)
+		changed[string(k)] = raw
+		return err
+	})
+	for k, raw := range changed {
+		if err == nil {
+			err = b.Put([]byte(k), raw)
+		}
+	}
+	return err
+}
+
 func forEach[T any](s store, bucket []byte, fn func(k []byte, v T) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucket).ForEach(func(k, raw []byte) error {
 			var v T
-			if err := json.Unmarshal(raw, &v); err != nil {
-				return fmt.Errorf("read %s of %s: %w", bucket, s.db.Path(), err)
+			if err := decode(bucket, k, raw, &v); err != nil {
+				return &DamagedError{Path: s.db.Path(), Err: err}
 			}
 			return fn(k, v)
 		})

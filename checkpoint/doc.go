@@ -21,8 +21,11 @@
 //
 // Caveats. The file lock is exclusive, so no other verb opens these files:
 // status and prune read what the owner publishes under DIR/status. Records
-// are JSON inside bbolt: a field unknown to an older version is ignored by it,
-// a field added later reads as its zero. PutGroup of many groups at once share
+// are JSON inside bbolt, each with a checksum: a field unknown to an older
+// version is ignored by it, a field added later reads as its zero. A file is
+// read as a whole when it is opened, and refused as a whole ([DamagedError])
+// when a page or a record of it is not what was written; the least of it that
+// is lost is a bit in space that nothing uses. PutGroup of many groups at once share
 // one fsync; call it per interval, never per command. The stores never travel
 // with a copied spool.
 package checkpoint

@@ -2,24 +2,50 @@ package checkpoint
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"tairlift/internal/fsx"
 	"tairlift/internal/repl"
 )
 
 // ErrInUse says that another process holds the store.
 var ErrInUse = errors.New("checkpoint: in use by another process")
 
-// formatVersion is the version of both stores, kept in their meta bucket.
-const formatVersion = "1"
+// DamagedError says that the file is not what was written. It is refused as a
+// whole; nothing of it was changed.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err) }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// FormatError says that the file is another store, or of another version.
+type FormatError struct {
+	Path            string
+	Found, Expected string // kind and version
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("%s is a store of format %q, expected %q", e.Path, e.Found, e.Expected)
+}
+
+// formatVersion is the version of both stores, kept in their meta bucket. A
+// store of version 1, whose records have no checksum, becomes one of this.
+const (
+	formatVersion = "2"
+	oldVersion    = "1"
+)
 
 const lockWait = time.Second
 
@@ -34,40 +60,138 @@ type store struct {
 	db *bbolt.DB
 }
 
-func open(path, kind string, buckets ...[]byte) (store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return store{}, fmt.Errorf("open %s: %w", path, err)
-	}
-	db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: lockWait})
+// open opens the store at path. A file is made whole before it gets its name,
+// so one that is there and empty, or cut short, has lost something.
+func open(path, kind string, buckets ...[]byte) (s store, err error) {
+	buckets = append([][]byte{bucketMeta, bucketGroups}, buckets...)
+	// bbolt panics on pages that it does not understand, and a disk that cannot
+	// be read is a fault where a file is mapped. A walk over all pages has gone
+	// before, so that is the last resort.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			s, err = store{}, &DamagedError{Path: path, Err: fmt.Errorf("%v", p)}
+		}
+	}()
+	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return store{}, fmt.Errorf("open %s: %w", path, ErrInUse)
-	case err != nil:
-		return store{}, fmt.Errorf("open %s: %w", path, err)
+	case errors.Is(err, fs.ErrNotExist):
+		err = create(path, kind, buckets)
+	case err == nil && info.Size() == 0:
+		err = &DamagedError{Path: path, Err: errors.New("it is empty")}
+	case err == nil:
+		err = check(path)
+	}
+	if err != nil {
+		return store{}, err
+	}
+	if s.db, err = openBolt(path, false); err != nil {
+		return store{}, err
 	}
 	// Up to 40 groups record at the same moment: let them share one fsync
 	// without adding much to the time an ACK waits.
-	db.MaxBatchDelay = 5 * time.Millisecond
+	s.db.MaxBatchDelay = 5 * time.Millisecond
+	if err := s.prepare(kind, buckets); err != nil {
+		return store{}, errors.Join(err, s.db.Close())
+	}
+	return s, nil
+}
+
+func openBolt(path string, readOnly bool) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: lockWait, ReadOnly: readOnly})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("open %s: %w", path, ErrInUse)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, &DamagedError{Path: path, Err: err}
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// check walks the file while nobody writes to it.
+func check(path string) error {
+	db, err := openBolt(path, true)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := checkPages(f, info.Size(), int64(db.Info().PageSize), checkRecord); err != nil {
+		return &DamagedError{Path: path, Err: err}
+	}
+	return nil
+}
+
+// create makes a new store under another name first: a crash leaves none, or
+// a whole one. Of two processes that do so at once, the second finds the
+// first one's.
+func create(path, kind string, buckets [][]byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	temp := f.Name()
+	defer os.Remove(temp)
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	db, err := openBolt(temp, false)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(store{db}.prepare(kind, buckets), db.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		// A file system without links.
+		if err := os.Rename(temp, path); err != nil {
+			return fmt.Errorf("open %s: %w", path, err)
+		}
+	}
+	// The folder too may be new.
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := fsx.OS.SyncDir(d); err != nil {
+			return fmt.Errorf("open %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// prepare makes the buckets, and refuses a store of another kind or version.
+func (s store) prepare(kind string, buckets [][]byte) error {
 	want := kind + " " + formatVersion
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range append([][]byte{bucketMeta, bucketGroups}, buckets...) {
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		if meta := tx.Bucket(bucketMeta); meta != nil {
+			if got := string(meta.Get(keyVersion)); got != want && got != kind+" "+oldVersion {
+				return &FormatError{Path: s.db.Path(), Found: got, Expected: want}
+			}
+		}
+		for _, b := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
 		}
-		meta := tx.Bucket(bucketMeta)
-		switch got := meta.Get(keyVersion); {
-		case got == nil:
-			return meta.Put(keyVersion, []byte(want))
-		case string(got) != want:
-			return fmt.Errorf("store has format %q, expected %q", got, want)
-		}
-		return nil
+		return tx.Bucket(bucketMeta).Put(keyVersion, []byte(want))
 	})
-	if err != nil {
-		return store{}, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	var format *FormatError
+	if err != nil && !errors.As(err, &format) {
+		err = fmt.Errorf("open %s: %w", s.db.Path(), err)
 	}
-	return store{db: db}, nil
+	return err
 }
 
 // Close releases the file and its lock.
@@ -85,16 +209,16 @@ func (s store) get(bucket, key []byte, v any) (bool, error) {
 			return nil
 		}
 		found = true
-		return json.Unmarshal(raw, v)
+		return decode(bucket, key, raw, v)
 	})
 	if err != nil {
-		return false, fmt.Errorf("read %s of %s: %w", bucket, s.db.Path(), err)
+		return false, &DamagedError{Path: s.db.Path(), Err: err}
 	}
 	return found, nil
 }
 
 func (s store) put(bucket, key []byte, v any) error {
-	raw, err := json.Marshal(v)
+	raw, err := encode(bucket, key, v)
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", bucket, s.db.Path(), err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -221,7 +222,16 @@ func (e *Error) fileHint() {
 	if e.Hint != "" {
 		return
 	}
+	var (
+		damaged *checkpoint.DamagedError
+		format  *checkpoint.FormatError
+	)
 	switch err := e.Err; {
+	case errors.As(err, &damaged):
+		e.Code, e.What, e.Hint = Refused, damaged.Error(), movedAway(damaged.Path)
+	case errors.As(err, &format):
+		e.Code, e.What = Refused, format.Error()
+		e.Hint = "use the tairlift that wrote it, or a newer one; if the file is not this folder's: " + movedAway(format.Path)
 	case errors.Is(err, checkpoint.ErrInUse):
 		e.Code, e.Hint = InUse, "one process at a time owns this part of DIR"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -231,6 +241,14 @@ func (e *Error) fileHint() {
 	default:
 		e.Hint = "start the same command again: it goes on where it stopped; if this stays, report it with the log"
 	}
+}
+
+// movedAway says what it costs to go on without a store.
+func movedAway(path string) string {
+	if filepath.Base(path) == "capture.db" {
+		return "move the file away and start the same command: capture goes on from the segments and what status/capture.json vouches for; nothing is lost"
+	}
+	return "move the file away and start the same command: apply goes on from the marks on the target; which commands were rejected and which keys were doubtful is forgotten, so run `tairlift verify --level full` afterwards"
 }
 
 // join makes one end of several; the first code in this order decides.
