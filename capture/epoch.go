@@ -18,8 +18,11 @@ func (r *run) recover() error {
 	if err != nil {
 		return s.recordFailed(err)
 	}
-	r.ever, r.addr, r.epoch = known, rec.Addr, rec.Epoch
 	vouched := vouchedBy(rec)
+	if p := s.o.Published; p.Seq > vouched.Seq || p.Seq == vouched.Seq && (p.Bytes > vouched.Bytes || p.Sealed && !vouched.Sealed) {
+		vouched = p
+	}
+	r.ever, r.addr, r.epoch = known || !vouched.IsZero(), rec.Addr, vouched.Epoch
 	w, found, err := spool.Recover(s.o.SpoolDir, s.o.Job, s.o.Group, vouched, s.o.Writer)
 	switch {
 	case errors.Is(err, spool.ErrNoEpoch) && vouched.IsZero():
@@ -29,7 +32,7 @@ func (r *run) recover() error {
 		return &StopError{
 			Group: s.o.Group, Reason: ReasonCorrupt, Err: err,
 			What: fmt.Sprintf("spool %s holds nothing of epoch %s, which is recorded as durable up to offset %s",
-				s.o.SpoolDir, rec.Epoch, rec.Offset),
+				s.o.SpoolDir, vouched.Epoch, vouched.Offset),
 			Hint: "restore the spool, or capture into a new folder",
 		}
 	case err != nil:

@@ -21,6 +21,11 @@ type Options struct {
 	Secret   resp.Secret  // empty: none is sent
 	Store    Store        // where the durable position is recorded; shared by all sessions
 
+	// Published is the durable position that an earlier run has published, zero
+	// for none. It vouches for the spool like the record in Store, and alone
+	// where that is lost or behind.
+	Published spool.Durable
+
 	Log    *slog.Logger        // nil: silent
 	Writer spool.WriterOptions // its Log is replaced by ours when nil
 

@@ -326,10 +326,14 @@ func (r *run) makeSessions() {
 	g := newGate(perHost, total)
 	r.room = newRoom(r.f.spoolDir(), r.o.MaxSpool, r.log)
 	segment := r.segmentBytes()
+	published, err := r.f.vouched()
+	if err != nil {
+		r.log.Warn("last status cannot be read; only the record tells how much of the spool must be there", "error", err)
+	}
 	for _, group := range r.groups {
 		r.sessions = append(r.sessions, &session{Session: capture.New(capture.Options{
 			SpoolDir: r.f.spoolDir(), Job: r.f.rec.Job, Group: group.ID, Addr: group.Addr, Secret: r.o.SourceSecret,
-			Store: r.captures, Log: r.log, FullSync: g, MaxWait: r.o.Wait, Room: r.room,
+			Store: r.captures, Published: published[group.ID], Log: r.log, FullSync: g, MaxWait: r.o.Wait, Room: r.room,
 			Writer: spool.WriterOptions{SegmentBytes: segment, SegmentAge: r.o.SegmentAge, Log: r.log},
 		})})
 	}
