@@ -79,7 +79,7 @@ func readView(dir, target string, only Only) (Status, error) {
 		return Status{}, err
 	}
 	if v.capture, err = f.readCapture(); err != nil {
-		return Status{}, explain(err)
+		v.notes = append(v.notes, explain(err).What)
 	}
 	if err := v.chooseApply(f, target); err != nil {
 		return Status{}, err
@@ -94,7 +94,7 @@ func readView(dir, target string, only Only) (Status, error) {
 func (v *view) chooseApply(f *folder, target string) error {
 	files, err := f.applyFiles()
 	if err != nil {
-		return explain(err)
+		v.notes = append(v.notes, explain(err).What)
 	}
 	for _, a := range files { // a copied DIR has no apply folder, but may have this
 		if !slices.Contains(v.targets, a.Target) {
@@ -222,6 +222,9 @@ func (s *Status) Text(w io.Writer) error {
 	}
 	if len(s.Taints) > 0 {
 		fmt.Fprintf(&b, "\ntaints: %s\n", strings.Join(s.Taints, "; "))
+	}
+	for _, n := range s.Notes {
+		fmt.Fprintf(&b, "\nnote: %s\nhint: %s\n", oneLine(n), badStatusHint)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

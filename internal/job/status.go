@@ -42,6 +42,8 @@ type Status struct {
 	SlotCoverage string `json:"slot_coverage"`
 	// Spool is what capture has published of it; null: never ran here.
 	Spool *SpoolFile `json:"spool"`
+	// Notes are status files that cannot be read, and so are not in here.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Side is one of the two halves of a job: capture or apply.
@@ -109,6 +111,7 @@ type view struct {
 	// spooled stands in for capture where it left no status file.
 	spooled map[repl.GroupID]spool.Durable
 	now     time.Time
+	notes   []string
 }
 
 // sides of one group.
@@ -126,6 +129,7 @@ type sides struct {
 // status puts a view together.
 func (v *view) status() Status {
 	s := Status{Job: v.job.String(), Taints: []string{}, Groups: []GroupStatus{}, Targets: v.targets, SlotCoverage: "unknown"}
+	s.Notes = v.notes
 	if s.Targets == nil {
 		s.Targets = []string{}
 	}
@@ -419,7 +423,7 @@ func (d *sides) applying(s *GroupStatus) {
 			if d.cp != nil && d.cp.Ended == nil {
 				s.Reason = "capture-not-running"
 			}
-		case a.Doubtful > 0:
+		case a.Doubtful > 0, a.Forgotten:
 			s.Reason = "doubtful-keys"
 		case d.sampled() && s.LagBytes != nil && (*s.LagBytes == 0 || s.LagSecs != nil && *s.LagSecs < 1):
 			s.State = InSync
@@ -489,6 +493,9 @@ func (d *sides) taints(g repl.GroupID) []string {
 			text += " (" + strings.Join(why, ", ") + ")"
 		}
 		out = append(out, text)
+	}
+	if d.a.Forgotten {
+		out = append(out, fmt.Sprintf("what was rejected or doubtful in group %s before its apply.db was lost is not known", g))
 	}
 	return out
 }

@@ -126,12 +126,15 @@ type ApplyGroup struct {
 	Doubtful  int            `json:"doubtful"`
 	DoubtWhy  map[string]int `json:"doubtful_by_reason,omitempty"`
 	WidthMS   int64          `json:"ttl_width_ms"`
+	Forgotten bool           `json:"forgotten,omitempty"` // what was rejected or doubtful before apply.db was lost
 }
 
 func (f *folder) captureStatus() string { return f.path("status", "capture.json") }
 func (f *folder) applyStatus(target string) string {
 	return f.path("status", "apply-"+targetID(target)+".json")
 }
+
+const badStatusHint = "copy the file again from where it was written; a running process writes it anew; or remove it: then nothing is known of what it said"
 
 // readStatus reads a status file into v; false when there is none, or when it
 // is of another job or version.
@@ -144,7 +147,7 @@ func readStatus(path string, job spool.JobID, p *Process, v any) (bool, error) {
 		return false, fmt.Errorf("read status: %w", err)
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		return false, fmt.Errorf("read status %s: %w", path, err)
+		return false, &Error{Code: Corrupt, What: fmt.Sprintf("%s is not a status file: %v", path, err), Hint: badStatusHint, Err: err}
 	}
 	return p.Version == statusVersion && p.Job == job, nil
 }
@@ -165,24 +168,26 @@ func (f *folder) readApply(target string) (*ApplyFile, error) {
 	return &a, nil
 }
 
-// applyFiles reads every apply's status file.
+// applyFiles reads every apply's status file. Those that are whole come with
+// the first error of one that is not.
 func (f *folder) applyFiles() ([]*ApplyFile, error) {
 	names, err := filepath.Glob(f.path("status", "apply-*.json"))
 	if err != nil {
 		return nil, err
 	}
 	var out []*ApplyFile
+	var bad error
 	for _, name := range names {
 		var a ApplyFile
 		ok, err := readStatus(name, f.rec.Job, &a.Process, &a)
-		if err != nil {
-			return nil, err
+		if err != nil && bad == nil {
+			bad = err
 		}
 		if ok {
 			out = append(out, &a)
 		}
 	}
-	return out, nil
+	return out, bad
 }
 
 // vouched are the durable positions that capture has published last.
