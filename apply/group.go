@@ -32,8 +32,10 @@ type group struct {
 	read     repl.Offset
 	readFrom repl.Epoch
 	claimed  bool
-	well     bool // this session got something done, or found nothing left to do
-	recorded checkpoint.ApplyRecord
+	// forgotten says that an earlier store was lost; see forget.
+	forgotten bool
+	well      bool // this session got something done, or found nothing left to do
+	recorded  checkpoint.ApplyRecord
 
 	status groupStatus
 }
@@ -52,7 +54,8 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.claimed = rec.Claimed
+	g.claimed, g.forgotten = rec.Claimed, rec.Forgotten
+	g.status.Forgotten = rec.Forgotten
 	g.status.Commands = rec.Commands
 	g.status.Epoch, g.status.Phase, g.status.RDBDone, g.status.Keys = rec.Epoch, rec.Phase, rec.RDBOffset, rec.RDBKeys
 	if rec.Phase == checkpoint.PhaseStream {
@@ -233,6 +236,7 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 	}
 	rec, _, err := g.store.Group(g.id)
 	if err == nil {
+		g.forget(&rec, m)
 		rec.Claimed = true
 		err = g.store.PutGroup(g.id, rec)
 	}
@@ -248,7 +252,7 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 func (g *group) record(m Mark) error {
 	rec := checkpoint.ApplyRecord{
 		Epoch: m.Epoch, Phase: m.Phase, RDBOffset: m.RDB, RDBKeys: m.Keys, Offset: m.Offset,
-		Claimed: true, Owner: m.Owner, Commands: m.Commands,
+		Claimed: true, Owner: m.Owner, Commands: m.Commands, Forgotten: g.forgotten,
 	}
 	if rec == g.recorded {
 		return nil

@@ -51,6 +51,9 @@ type Status struct {
 	Expired   int64 // keys whose deadline had passed when they were sent
 	Rejects   int
 	Doubtful  int
+	// Forgotten says that an earlier apply.db was lost, and that what it held
+	// as rejected or doubtful is not known.
+	Forgotten bool
 	// DateWidth is the widest uncertainty of a deadline, beyond the clock's.
 	DateWidth time.Duration
 }

@@ -61,7 +61,11 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 	}
 	defer in.Close()
 	if m.Start < m.Offset && (g.readFrom != m.Epoch || g.read < m.Offset) {
-		if err := g.unread(ctx, control{g.lane.conn, g.lane.timeout}, m); err != nil {
+		err := g.unread(ctx, control{g.lane.conn, g.lane.timeout}, m)
+		var gap *spool.GapError
+		if errors.As(err, &gap) { // the spool no longer tells what was in it
+			g.forgot()
+		} else if err != nil {
 			return err
 		}
 	}
@@ -78,6 +82,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		group: g.id, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
 		proveDB: func(db int) error { return g.job.proveDB(ctx, db) },
 		skip:    g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
+		findScripts: func() error { return g.findScripts(ctx, m, info.Start) },
 	}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)

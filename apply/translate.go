@@ -26,6 +26,9 @@ type translator struct {
 	skip     map[repl.Offset]bool // ends of commands that were rejected for good
 	existing *existing            // nil unless the target held keys of its own
 	now      func() time.Time
+	// findScripts looks for bodies that the store does not have; it is called
+	// once at most.
+	findScripts func() error
 
 	db      int // of the source, behind the last command read
 	inMulti bool
@@ -169,9 +172,13 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 			return err
 		}
 	case command.EvalSHA:
-		body, ok := t.scripts.body(string(argOf(args, 1)))
+		body, ok, err := t.scriptBody(string(argOf(args, 1)))
 		if !ok {
-			return t.stop("script-unknown", c, "names a script whose body was never seen",
+			why := "names a script whose body was never seen"
+			if err != nil {
+				why = "names a script whose body is not known, and not to be found in the spool: " + err.Error()
+			}
+			return t.stop("script-unknown", c, why,
 				"start over with a fresh --dir and an empty target, so that the full sync brings the body")
 		}
 		args = append([][]byte{[]byte("EVAL"), body}, args[2:]...)
@@ -210,6 +217,17 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		}
 	}
 	return nil
+}
+
+// scriptBody is the body of a script that is named by its SHA1.
+func (t *translator) scriptBody(sha string) (body []byte, ok bool, err error) {
+	body, ok = t.scripts.body(sha)
+	if find := t.findScripts; !ok && find != nil {
+		t.findScripts = nil
+		err = find()
+		body, ok = t.scripts.body(sha)
+	}
+	return body, ok, err
 }
 
 // withoutOurs drops from a command the keys that are never copied. nil is a

@@ -70,7 +70,7 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtCounts, done
 			Done: done(st.Group), Epoch: st.Epoch, Phase: string(st.Phase), AppliedMS: st.AppliedMS,
 			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown,
 			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: doubts.of(st.Group, st.Doubtful),
-			WidthMS: st.DateWidth.Milliseconds(),
+			WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,
 		}
 		if st.Phase == checkpoint.PhaseStream {
 			g.Applied, g.Marked = ptr(st.Applied), ptr(st.Marked)

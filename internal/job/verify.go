@@ -203,6 +203,13 @@ func (f *folder) clearDoubts(groups []Group, target string, console *Console) {
 func (f *folder) clearIn(store *checkpoint.Apply, target string, groups []repl.GroupID) error {
 	n := 0
 	for _, g := range groups {
+		rec, _, err := store.Group(g)
+		if err != nil {
+			return err
+		}
+		if rec.Forgotten {
+			n++
+		}
 		if err := store.Doubts(g, func(checkpoint.Doubt) error { n++; return nil }); err != nil {
 			return err
 		}
@@ -218,7 +225,7 @@ func (f *folder) clearIn(store *checkpoint.Apply, target string, groups []repl.G
 		return err
 	}
 	for i := range a.Groups {
-		a.Groups[i].Doubtful, a.Groups[i].DoubtWhy = 0, nil
+		a.Groups[i].Doubtful, a.Groups[i].DoubtWhy, a.Groups[i].Forgotten = 0, nil, false
 	}
 	return writeJSON(f.applyStatus(target), a)
 }

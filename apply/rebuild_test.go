@@ -1,0 +1,105 @@
+package apply
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/rdb"
+	"tairlift/spool"
+)
+
+// scriptRDB is an RDB that holds the body of a script and no key.
+func scriptRDB(body string) []byte {
+	b := append([]byte("REDIS0009\xFA\x03lua"), byte(len(body)))
+	b = append(append(b, body...), 0xFF)
+	return binary.LittleEndian.AppendUint64(b, rdb.CRC64(0, b))
+}
+
+// loseStore is what happens when somebody deletes DIR/apply.
+func (r *rig) loseStore() {
+	r.t.Helper()
+	if err := os.RemoveAll(filepath.Join(r.dir, "apply")); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestALostStoreIsRebuiltFromTheSpool(t *testing.T) {
+	const inRDB, loaded, ran = "return redis.call('RPUSH', KEYS[1], 'r')", "return redis.call('RPUSH', KEYS[1], 'l')", "return redis.call('RPUSH', KEYS[1], 'e')"
+	r := bareRig(t, 1)
+	sha := func(body string) string { return r.target.Do(t, "SCRIPT", "LOAD", body).String() }
+	shas := []string{sha(inRDB), sha(loaded), sha(ran)}
+	r.target.Do(t, "SCRIPT", "FLUSH")
+	p := r.craftBegin(1, 1, spool.WriterOptions{})
+	p.rdb(scriptRDB(inRDB))
+	p.command("SCRIPT", "LOAD", loaded).command("EVAL", ran, "1", "list")
+	p.write("INCR n", "MULTI", "INCR n", "EXEC")
+	if st := r.applyAll(Options{}).Status()[0]; st.Forgotten {
+		t.Error("a store that was not lost: got forgotten")
+	}
+
+	r.loseStore()
+	for _, s := range shas {
+		p.write("EVALSHA " + s + " 1 list")
+	}
+	p.write("INCR n")
+	st := r.applyAll(Options{}).Status()[0]
+	r.want("behind the loss", map[string]string{"0 LRANGE list 0 -1": "[e r l e]", "0 GET n": "3"})
+	if !st.Forgotten || st.Commands != 7 {
+		t.Errorf("status: got forgotten %v, %d commands, want true, 7", st.Forgotten, st.Commands)
+	}
+
+	// It is not forgotten that something was, until a verify clears it.
+	p.write("INCR n")
+	if st := r.applyAll(Options{}).Status()[0]; !st.Forgotten {
+		t.Error("the next process: got nothing forgotten")
+	}
+	store, err := checkpoint.OpenApply(filepath.Join(r.dir, "apply", "target", "apply.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, _, err := store.Group(1)
+	if err == nil {
+		err = store.ClearDoubts()
+	}
+	after, _, err2 := store.Group(1)
+	if err != nil || err2 != nil || store.Close() != nil {
+		t.Fatal(err, err2)
+	}
+	rec.Forgotten = false
+	if after != rec {
+		t.Errorf("record after a verify: got %+v, want %+v", after, rec)
+	}
+	if st := r.applyAll(Options{}).Status()[0]; st.Forgotten {
+		t.Error("after a verify: got forgotten")
+	}
+}
+
+func TestALostScriptThatTheSpoolCannotTellStops(t *testing.T) {
+	const body = "return redis.call('INCR', KEYS[1])"
+	r := bareRig(t, 1)
+	sha := r.target.Do(t, "SCRIPT", "LOAD", body).String()
+	r.target.Do(t, "SCRIPT", "FLUSH")
+	p := r.craftBegin(1, 1, spool.WriterOptions{SegmentBytes: 1})
+	p.rdb(handRDB())
+	p.command("SCRIPT", "LOAD", body)
+	p.write("INCR n")
+	r.applyAll(Options{})
+	r.loseStore()
+	// The RDB and the first of the stream went, as if they were pruned.
+	dir := filepath.Join(r.dir, "spool")
+	for _, seq := range []spool.Seq{1, 2} {
+		if err := os.Remove(spool.Path(dir, 1, 1, seq)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.write("EVALSHA " + sha + " 1 n")
+	stop := r.stopped(Options{}, "script-unknown")
+	if !strings.Contains(stop.What, "not to be found in the spool") {
+		t.Errorf("stop: got %s, want it to say that the spool was asked", stop.What)
+	}
+	r.want("nothing behind the mark", map[string]string{"0 GET n": "1"})
+}
