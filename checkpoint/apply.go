@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"encoding/binary"
-	"fmt"
 
 	"go.etcd.io/bbolt"
 
@@ -115,11 +114,7 @@ func (a *Apply) PutTarget(addr string) error { return a.put(bucketMeta, keyTarge
 // return before a position behind the script is committed: a later EVALSHA has
 // no other source of the body.
 func (a *Apply) PutScript(sha string, body []byte) error {
-	err := a.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucketScripts).Put([]byte(sha), body) })
-	if err != nil {
-		return fmt.Errorf("write scripts of %s: %w", a.db.Path(), err)
-	}
-	return nil
+	return a.write("scripts", func(tx *bbolt.Tx) error { return tx.Bucket(bucketScripts).Put([]byte(sha), body) })
 }
 
 // Scripts returns every body kept, by SHA1.
@@ -136,7 +131,7 @@ func (a *Apply) Scripts() (map[string][]byte, error) {
 
 // AddRejects appends rejects, and with them the doubt about their keys.
 func (a *Apply) AddRejects(rejects []Reject, doubts []Doubt) error {
-	err := a.db.Batch(func(tx *bbolt.Tx) error {
+	return a.write("rejects", func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketRejects)
 		for _, r := range rejects {
 			n, err := b.NextSequence()
@@ -154,20 +149,12 @@ func (a *Apply) AddRejects(rejects []Reject, doubts []Doubt) error {
 		}
 		return putDoubts(tx, doubts)
 	})
-	if err != nil {
-		return fmt.Errorf("write rejects of %s: %w", a.db.Path(), err)
-	}
-	return nil
 }
 
 // AddDoubts records keys as doubtful; a key already there keeps its first
 // reason.
 func (a *Apply) AddDoubts(doubts []Doubt) error {
-	err := a.db.Batch(func(tx *bbolt.Tx) error { return putDoubts(tx, doubts) })
-	if err != nil {
-		return fmt.Errorf("write doubtful keys of %s: %w", a.db.Path(), err)
-	}
-	return nil
+	return a.write("doubtful keys", func(tx *bbolt.Tx) error { return putDoubts(tx, doubts) })
 }
 
 func putDoubts(tx *bbolt.Tx, doubts []Doubt) error {
@@ -221,7 +208,7 @@ func (a *Apply) Doubts(g repl.GroupID, fn func(Doubt) error) error {
 // ClearDoubts forgets every doubtful key, and that any were forgotten: verify
 // found all keys equal.
 func (a *Apply) ClearDoubts() error {
-	return a.db.Update(func(tx *bbolt.Tx) error {
+	return a.write("doubtful keys", func(tx *bbolt.Tx) error {
 		if err := clearForgotten(tx); err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -19,6 +21,11 @@ import (
 
 // ErrInUse says that another process holds the store.
 var ErrInUse = errors.New("checkpoint: in use by another process")
+
+// ErrBroken says that a write of this store has failed before. What the disk
+// holds is unknown then, and bbolt, which reads its own pages from the cache,
+// could build on what never reached it: nothing more is written.
+var ErrBroken = errors.New("checkpoint: store is broken")
 
 // DamagedError says that the file is not what was written. It is refused as a
 // whole; nothing of it was changed.
@@ -57,7 +64,21 @@ var (
 
 // store is what both files share.
 type store struct {
-	db *bbolt.DB
+	db     *bbolt.DB
+	broken *atomic.Pointer[error] // the first write that failed
+}
+
+// write runs fn in a transaction, which may be shared with others, and returns
+// once it is on disk. It fails for good.
+func (s store) write(what string, fn func(*bbolt.Tx) error) error {
+	if first := s.broken.Load(); first != nil {
+		return fmt.Errorf("write %s of %s: %w", what, s.db.Path(), errors.Join(ErrBroken, *first))
+	}
+	if err := s.db.Batch(fn); err != nil {
+		s.broken.CompareAndSwap(nil, &err)
+		return fmt.Errorf("write %s of %s: %w", what, s.db.Path(), err)
+	}
+	return nil
 }
 
 // open opens the store at path. A file is made whole before it gets its name,
@@ -85,6 +106,7 @@ func open(path, kind string, buckets ...[]byte) (s store, err error) {
 	if err != nil {
 		return store{}, err
 	}
+	s.broken = &atomic.Pointer[error]{}
 	if s.db, err = openBolt(path, false); err != nil {
 		return store{}, err
 	}
@@ -153,7 +175,7 @@ func create(path, kind string, buckets [][]byte) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(store{db}.prepare(kind, buckets), db.Close()); err != nil {
+	if err := errors.Join(store{db: db}.prepare(kind, buckets), db.Close()); err != nil {
 		return err
 	}
 	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -174,12 +196,23 @@ func create(path, kind string, buckets [][]byte) error {
 // prepare makes the buckets, and refuses a store of another kind or version.
 func (s store) prepare(kind string, buckets [][]byte) error {
 	want := kind + " " + formatVersion
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		if meta := tx.Bucket(bucketMeta); meta != nil {
-			if got := string(meta.Get(keyVersion)); got != want && got != kind+" "+oldVersion {
-				return &FormatError{Path: s.db.Path(), Found: got, Expected: want}
-			}
+	ready := false
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return nil
 		}
+		got := string(meta.Get(keyVersion))
+		if got != want && got != kind+" "+oldVersion {
+			return &FormatError{Path: s.db.Path(), Found: got, Expected: want}
+		}
+		ready = got == want && !slices.ContainsFunc(buckets, func(b []byte) bool { return tx.Bucket(b) == nil })
+		return nil
+	})
+	if err != nil || ready {
+		return err
+	}
+	err = s.db.Update(func(tx *bbolt.Tx) error {
 		for _, b := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
@@ -187,8 +220,7 @@ func (s store) prepare(kind string, buckets [][]byte) error {
 		}
 		return tx.Bucket(bucketMeta).Put(keyVersion, []byte(want))
 	})
-	var format *FormatError
-	if err != nil && !errors.As(err, &format) {
+	if err != nil {
 		err = fmt.Errorf("open %s: %w", s.db.Path(), err)
 	}
 	return err
@@ -222,9 +254,5 @@ func (s store) put(bucket, key []byte, v any) error {
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", bucket, s.db.Path(), err)
 	}
-	err = s.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put(key, raw) })
-	if err != nil {
-		return fmt.Errorf("write %s of %s: %w", bucket, s.db.Path(), err)
-	}
-	return nil
+	return s.write(string(bucket), func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put(key, raw) })
 }
