@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tairlift/internal/fsx"
+	"tairlift/internal/repl"
 	"tairlift/spool"
 )
 
@@ -84,7 +85,7 @@ func openFolder(dir string) (*folder, error) {
 			foreign = e.Name()
 		}
 	}
-	raw, err := os.ReadFile(f.path(jobFile))
+	raw, err := readSmall(f.path(jobFile))
 	switch {
 	case err == nil:
 		if err := f.read(raw); err != nil {
@@ -106,18 +107,28 @@ func openFolder(dir string) (*folder, error) {
 
 func (f *folder) read(raw []byte) error {
 	path := f.path(jobFile)
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if err := dec.Decode(&f.rec); err != nil {
-		return refused("restore the file from a copy of this folder", "%s is not a job file: %v", path, err)
+	const hint = "restore the file from a copy of this folder; without it, job and groups are taken from the spool"
+	if err := json.Unmarshal(raw, &f.rec); err != nil {
+		return refused(hint, "%s is not a job file: %v", path, err)
 	}
 	if f.rec.Version != jobVersion {
 		return refused("use the tairlift that wrote it, or a newer one",
 			"%s has version %d, this tairlift reads version %d", path, f.rec.Version, jobVersion)
 	}
 	if f.rec.Job.IsZero() {
-		return refused("restore the file from a copy of this folder", "%s names no job", path)
+		return refused(hint, "%s names no job", path)
 	}
 	sortGroups(f.rec.Groups)
+	for i, g := range f.rec.Groups {
+		switch {
+		case g.ID < 1 || g.ID > repl.MaxGroupID:
+			return refused(hint, "%s names group %d, expected 1 to %d", path, uint32(g.ID), repl.MaxGroupID)
+		case i > 0 && f.rec.Groups[i-1].ID == g.ID:
+			return refused(hint, "%s names group %s twice", path, g.ID)
+		case g.Addr != "" && checkAddr(g.Addr) != nil:
+			return refused(hint, "%s: address of group %s: %v", path, g.ID, checkAddr(g.Addr))
+		}
+	}
 	f.fresh = false
 	return nil
 }
@@ -262,7 +273,7 @@ func (f *folder) targets() ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		raw, err := os.ReadFile(f.path("apply", e.Name(), "target.json"))
+		raw, err := readSmall(f.path("apply", e.Name(), "target.json"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -270,7 +281,7 @@ func (f *folder) targets() ([]string, error) {
 			return nil, explain(err)
 		}
 		var t targetFile
-		if err := json.Unmarshal(raw, &t); err != nil || t.Addr == "" {
+		if err := json.Unmarshal(raw, &t); err != nil || checkAddr(t.Addr) != nil {
 			return nil, refused("remove the file and give --target", "%s is not a target file", f.path("apply", e.Name(), "target.json"))
 		}
 		out = append(out, t.Addr)
@@ -304,6 +315,26 @@ func (f *folder) rememberTarget(addr string) error {
 		return explain(fmt.Errorf("write target file: %w", err))
 	}
 	return nil
+}
+
+// maxSmall is more than a JSON file of ours can have: with 9999 groups, a
+// status file has some 10 MB.
+const maxSmall = 32 << 20
+
+// readSmall reads a JSON file of ours. One that is larger than they are is not
+// read into memory.
+func readSmall(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxSmall {
+		return nil, &Error{
+			Code: Refused, What: fmt.Sprintf("%s has %d bytes, more than such a file can have", path, info.Size()),
+			Hint: "restore the file from a copy of this folder",
+		}
+	}
+	return os.ReadFile(path)
 }
 
 // writeJSON replaces path in one step, making its folder if need be.

@@ -24,7 +24,7 @@ var (
 )
 
 // captured puts a sealed segment of a job's group into dir.
-func captured(t *testing.T, dir string, job spool.JobID, g repl.GroupID) {
+func captured(t testing.TB, dir string, job spool.JobID, g repl.GroupID) {
 	t.Helper()
 	id := spool.Identity{Job: job, Group: g, Epoch: 1, ReplID: repl.ReplID(strings.Repeat("a", repl.ReplIDLen)), Start: 10}
 	w, err := spool.Create(filepath.Join(dir, "spool"), id, spool.WriterOptions{})

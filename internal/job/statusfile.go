@@ -139,7 +139,7 @@ const badStatusHint = "copy the file again from where it was written; a running 
 // readStatus reads a status file into v; false when there is none, or when it
 // is of another job or version.
 func readStatus(path string, job spool.JobID, p *Process, v any) (bool, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
