@@ -89,7 +89,9 @@ func TestNoLengthIsBelievedBeforeItIsChecked(t *testing.T) {
 		{"footer frame length", false, func(b []byte) []byte { return put32(foot+8, huge)(put32(foot+4, huge)(b)) }},
 		{"trailer position", false, put64(len(whole)-trailerSize, 1<<62)},
 		{"trailer length", false, put32(len(whole)-trailerSize+8, huge)},
-		{"clock frame", true, func(b []byte) []byte { return put32(segHeaderSize+8, maxPending*clockSize)(put32(segHeaderSize+4, maxPending*clockSize)(b)) }},
+		{"clock frame", true, func(b []byte) []byte {
+			return put32(segHeaderSize+8, maxPending*clockSize)(put32(segHeaderSize+4, maxPending*clockSize)(b))
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := fsx.NewMem()
