@@ -51,6 +51,7 @@ type existing struct {
 	log     *os.File
 	buf     *bufio.Writer
 	dirty   bool
+	broken  error // the first sync that failed, for all groups
 	dir     string
 	job     spool.JobID
 }
@@ -296,14 +297,18 @@ func (x *existing) sync() error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.dirty {
-		return nil
+	if !x.dirty || x.broken != nil {
+		return x.broken
 	}
-	if err := x.buf.Flush(); err != nil {
-		return fmt.Errorf("write existing.log: %w", err)
+	err := x.buf.Flush()
+	if err == nil {
+		err = x.log.Sync()
 	}
-	if err := x.log.Sync(); err != nil {
-		return fmt.Errorf("write existing.log: %w", err)
+	if err != nil {
+		// Not tried again, not for another group either: the kernel may have
+		// dropped the pages and would report success.
+		x.broken = fmt.Errorf("write existing.log: %w", err)
+		return x.broken
 	}
 	x.dirty = false
 	return nil

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -124,5 +125,32 @@ func TestReplaceEndsExactWhereverItBreaks(t *testing.T) {
 			return
 		}
 		done = seen.Load() < n
+	}
+}
+
+// The log is one for all groups: what one could not sync, another must not
+// take for synced.
+func TestAFailedSyncOfTheLogIsFinalForAllGroups(t *testing.T) {
+	s := redistest.Target(t)
+	s.Do(t, "MSET", "a", "old", "b", "old")
+	x := existingOf(t, t.TempDir(), spool.NewJobID(), s)
+	defer x.Close()
+	r, w, err := os.Pipe() // which has no fsync
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	log := x.log
+	x.log = w
+	x.take(1, 0, []byte("a"), 10)
+	first := x.sync()
+	if first == nil {
+		t.Fatal("sync while fsync fails: got nil, want its error")
+	}
+	x.log = log
+	x.take(2, 0, []byte("b"), 10)
+	if err := x.sync(); err != first {
+		t.Errorf("the next sync: got %v, want the first error, %v", err, first)
 	}
 }

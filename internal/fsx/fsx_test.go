@@ -198,3 +198,45 @@ func TestMemCrashKeepsWhatWasSynced(t *testing.T) {
 		t.Error("unsynced bytes: all kept with every seed, want some lost")
 	}
 }
+
+// An fsync that failed is final: it is not tried again, and what was there
+// before stays.
+func TestWriteFileAtomicGivesUpAtAFailedSync(t *testing.T) {
+	for _, bad := range []string{"sync", "syncdir"} {
+		m := NewMem()
+		if err := WriteFileAtomicIn(m, "/f", []byte("old")); err != nil {
+			t.Fatal(err)
+		}
+		var after []string // operations behind the one that failed
+		failed := false
+		broken := errors.New("input/output error")
+		m.SetFail(func(op Op) error {
+			if failed {
+				after = append(after, op.Name)
+			}
+			if op.Name == bad {
+				failed = true
+				return broken
+			}
+			return nil
+		})
+		if err := WriteFileAtomicIn(m, "/f", []byte("new")); !errors.Is(err, broken) {
+			t.Errorf("%s fails: got %v, want its error", bad, err)
+		}
+		for _, op := range after {
+			if op != "remove" {
+				t.Errorf("%s fails: then came %s, want no more than its temporary file removed", bad, op)
+			}
+		}
+		want := "old"
+		if bad == "syncdir" { // renamed already, and perhaps not for good
+			want = "new"
+		}
+		if got := readAll(t, m, "/f"); got != want {
+			t.Errorf("%s fails: got %q, want %q", bad, got, want)
+		}
+		if _, err := m.Stat("/f.tmp"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s fails: the temporary file stays: %v", bad, err)
+		}
+	}
+}
