@@ -8,7 +8,7 @@ import (
 
 func applyVerb() *cli.Command {
 	flags := []cli.Flag{
-		dirFlag(), targetFlag(), onlyFlag(),
+		dirFlag(), stateFlag(), targetFlag(), onlyFlag(),
 		&cli.StringFlag{Name: "until", Category: catHow, Usage: "end at a `GOAL`: end (of what is in the spool; what is missing there is not waited for)"},
 		waitFlag(),
 	}
@@ -17,11 +17,12 @@ func applyVerb() *cli.Command {
 	return verb(&cli.Command{
 		Name:      "apply",
 		Usage:     "write what is in the spool in DIR to the target, each command exactly once.",
-		UsageText: "tairlift apply --dir DIR [--target HOST:PORT] [flags]",
+		UsageText: "tairlift apply --dir DIR [--target HOST:PORT] [--state STATE] [flags]",
 		Flags:     append(flags, logFlags()...),
 		Description: examples(
 			"tairlift apply --dir /data/job --target 10.0.1.1:6379",
 			"tairlift apply --dir /mnt/copied-job --target 10.0.1.1:6379 --until end",
+			"tairlift apply --dir /mnt/read-only-job --state /var/lib/tairlift/job --target 10.0.1.1:6379",
 		),
 	}, func(c *cli.Context) error {
 		o, err := runOptions(c)

@@ -24,6 +24,20 @@ func dirFlag() cli.Flag {
 	return &cli.StringFlag{Name: "dir", Category: catWhat, Usage: "the job's `DIR` (required)"}
 }
 
+func stateFlag() cli.Flag {
+	return &cli.StringFlag{Name: "state", Category: catWhat, Usage: "the folder `STATE` that keeps what apply writes; DIR is only read then", DefaultText: "DIR"}
+}
+
+// state reads --state. An empty one, of a shell variable that is not set, would
+// write into a DIR that is to stay as it is.
+func state(c *cli.Context) (string, error) {
+	s := c.String("state")
+	if s == "" && c.IsSet("state") {
+		return "", usageError("give the folder that keeps what apply writes, or leave --state out", "--state is empty")
+	}
+	return s, nil
+}
+
 func groupFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "group", Category: catWhat, Usage: "a Codis-Group and its server, `ID=HOST:PORT`; once per group; DIR remembers"}
 }
@@ -202,13 +216,14 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 		}
 		return err != nil
 	}
-	var e1, e2, e3, e4, e5 error
+	var e1, e2, e3, e4, e5, e6 error
 	o.Dir, e1 = dir(c)
 	o.Groups, e2 = job.ParseGroups(c.StringSlice("group"))
 	o.Only, e3 = job.ParseOnly(c.String("only"))
 	o.SourceSecret, e4 = secret(c, "source-password-file", sourceEnv)
 	o.TargetSecret, e5 = secret(c, "target-password-file", targetEnv)
-	if fail(e1, e2, e3, e4, e5, positive(c, "wait", "segment-age", "full-sync-per-host", "full-sync-total", "progress-interval")) {
+	o.State, e6 = state(c)
+	if fail(e1, e2, e3, e4, e5, e6, positive(c, "wait", "segment-age", "full-sync-per-host", "full-sync-total", "progress-interval")) {
 		return o, err
 	}
 	if o.Target = c.String("target"); o.Target != "" && fail(job.ParseTarget(o.Target)) {

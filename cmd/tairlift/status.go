@@ -12,7 +12,7 @@ func statusVerb() *cli.Command {
 		Usage:     "show where each group is, while the job runs, after it, and on a copy of DIR.",
 		UsageText: "tairlift status --dir DIR [flags]",
 		Flags: []cli.Flag{
-			dirFlag(), targetFlag(), onlyFlag(), jsonFlag(),
+			dirFlag(), stateFlag(), targetFlag(), onlyFlag(), jsonFlag(),
 			&cli.BoolFlag{Name: "watch", DisableDefaultText: true, Category: catOutput, Usage: "show it again each second, until stopped"},
 		},
 		Description: examples(
@@ -23,6 +23,9 @@ func statusVerb() *cli.Command {
 		o := job.StatusOptions{Target: c.String("target"), JSON: c.Bool("json"), Watch: c.Bool("watch"), Out: c.App.Writer}
 		var err error
 		if o.Dir, err = dir(c); err != nil {
+			return err
+		}
+		if o.State, err = state(c); err != nil {
 			return err
 		}
 		if o.Only, err = job.ParseOnly(c.String("only")); err != nil {

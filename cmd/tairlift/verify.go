@@ -8,7 +8,7 @@ import (
 
 func verifyVerb() *cli.Command {
 	flags := []cli.Flag{
-		dirFlag(), groupFlag(), targetFlag(), onlyFlag(),
+		dirFlag(), stateFlag(), groupFlag(), targetFlag(), onlyFlag(),
 		&cli.StringFlag{Name: "level", Category: catHow, Value: "full", DefaultText: "full", Usage: "how much to compare, `LEVEL`: counts, keys, sample or full"},
 		&cli.Float64Flag{Name: "sample", Category: catHow, DefaultText: "30000", Usage: "how many keys level sample takes, `N`; up to 1 it is a share of them"},
 		sourceSecretFlag(), targetSecretFlag(), jsonFlag(),
@@ -26,6 +26,9 @@ func verifyVerb() *cli.Command {
 		o := job.VerifyOptions{Target: c.String("target"), Level: c.String("level"), Sample: c.Float64("sample"), JSON: c.Bool("json"), Out: c.App.Writer}
 		var err error
 		if o.Dir, err = dir(c); err != nil {
+			return err
+		}
+		if o.State, err = state(c); err != nil {
 			return err
 		}
 		if o.Groups, err = job.ParseGroups(c.StringSlice("group")); err != nil {

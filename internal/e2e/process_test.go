@@ -24,6 +24,8 @@ const patience = 2 * time.Minute
 // The exit codes that tests expect; see the design's table.
 const (
 	exitOK          = 0
+	exitFailed      = 1
+	exitRefused     = 5
 	exitStopped     = 6
 	exitInUse       = 11
 	exitInterrupted = 130
@@ -62,10 +64,22 @@ func (o *output) String() string {
 // failed, the end of its stderr is shown.
 func start(t testing.TB, args ...string) *process {
 	t.Helper()
+	return startAs(t, nil, args...)
+}
+
+// startAs is start by another user, when that is named.
+func startAs(t testing.TB, user *syscall.Credential, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, args: args, exited: make(chan struct{})}
 	cmd := exec.Command(binary, args...)
 	cmd.Stdout, cmd.Stderr = &p.out, &p.err
 	cmd.SysProcAttr = dieWithParent()
+	if user != nil {
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.Credential = user
+	}
 	begun := make(chan error)
 	go func() {
 		// Linux sends the parent-death signal when the starting thread
@@ -183,6 +197,7 @@ func (p *process) lastLine(v any) {
 // status is what `status --json` tells, as far as the tests read it.
 type status struct {
 	CaughtUp bool          `json:"caught_up"`
+	Target   string        `json:"target"`
 	Taints   []string      `json:"taints"`
 	Groups   []groupStatus `json:"groups"`
 }
@@ -204,9 +219,9 @@ type groupStatus struct {
 const exitNoSpool = 10
 
 // statusOf is the status of a folder, without groups before there is one.
-func statusOf(t testing.TB, dir string) (s status) {
+func statusOf(t testing.TB, dir string, more ...string) (s status) {
 	t.Helper()
-	out, err := exec.Command(binary, "status", "--dir", dir, "--json").Output()
+	out, err := exec.Command(binary, append([]string{"status", "--dir", dir, "--json"}, more...)...).Output()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == exitNoSpool:
@@ -227,7 +242,7 @@ const statusEvery = 50 * time.Millisecond
 
 // untilStatus waits until the status of a folder is as told, while the process
 // runs.
-func (p *process) untilStatus(what, dir string, cond func(status) bool) status {
+func (p *process) untilStatus(what, dir string, cond func(status) bool, more ...string) status {
 	p.t.Helper()
 	var (
 		s    status
@@ -238,7 +253,7 @@ func (p *process) untilStatus(what, dir string, cond func(status) bool) status {
 		if time.Now().Before(next) {
 			return false
 		}
-		s = statusOf(p.t, dir)
+		s = statusOf(p.t, dir, more...)
 		next = time.Now().Add(statusEvery)
 		return cond(s)
 	})
@@ -262,11 +277,11 @@ func (p *process) captured(dir string, offsets []int64) {
 }
 
 // applied waits until what the sources had at the offsets is on the target.
-func (p *process) applied(dir string, offsets []int64) {
+func (p *process) applied(dir string, offsets []int64, more ...string) {
 	p.t.Helper()
 	p.untilStatus(fmt.Sprintf("apply of everything up to %d", offsets), dir, func(s status) bool {
 		return reached(s, offsets, func(g groupStatus) *int64 { return g.Applied })
-	})
+	}, more...)
 }
 
 // reached tells whether a position of every group is at its offset or beyond.

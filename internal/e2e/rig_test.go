@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -111,11 +112,18 @@ func (r *rig) exact(finish func()) {
 	writers := r.writers
 	r.rest()
 	finish()
+	r.tallied(writers, r.target)
+	r.identical()
+}
+
+// tallied compares a target, and the sources, with what the writers wrote.
+func (r *rig) tallied(writers []*workload.Writer, target *redistest.Server) {
+	r.t.Helper()
 	commands := int64(0)
 	for _, w := range writers {
 		commands += w.Commands()
 		// The source too: a tally that is wrong would prove nothing.
-		for _, s := range []*redistest.Server{r.sources[w.Group-1], r.target} {
+		for _, s := range []*redistest.Server{r.sources[w.Group-1], target} {
 			entries, err := w.Check(context.Background(), s.Addr, s.Secret)
 			if err != nil {
 				r.t.Fatal(err)
@@ -127,26 +135,31 @@ func (r *rig) exact(finish func()) {
 			}
 		}
 	}
-	r.identical()
 	r.t.Logf("%d commands were written", commands)
 }
 
 func (r *rig) role(s *redistest.Server) string {
-	if s == r.target {
-		return "target"
+	if slices.Contains(r.sources, s) {
+		return "source"
 	}
-	return "source"
+	return "target"
 }
 
 // identical verifies every key, by what the folder remembers.
 func (r *rig) identical() {
+	r.t.Helper()
+	r.identicalBy("--dir", r.dir)
+}
+
+// identicalBy is identical with the endpoints that the flags name.
+func (r *rig) identicalBy(flags ...string) {
 	r.t.Helper()
 	var report struct {
 		Verdict  string `json:"verdict"`
 		Compared int64  `json:"compared"`
 		Equal    int64  `json:"equal"`
 	}
-	p := start(r.t, "verify", "--dir", r.dir, "--level", "full", "--json")
+	p := start(r.t, append([]string{"verify", "--level", "full", "--json"}, flags...)...)
 	p.wait(exitOK)
 	p.lastLine(&report)
 	if report.Verdict != "identical" || report.Compared == 0 || report.Equal != report.Compared {

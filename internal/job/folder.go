@@ -35,6 +35,7 @@ type record struct {
 // memory until save.
 type folder struct {
 	dir   string
+	state string // where the side of apply lies; empty: in dir
 	rec   record
 	fresh bool // there is no job.json yet
 	exist bool // DIR is there, and is this program's
@@ -46,7 +47,7 @@ func (f *folder) path(parts ...string) string {
 func (f *folder) spoolDir() string  { return f.path("spool") }
 func (f *folder) captureDB() string { return f.path("capture", "capture.db") }
 func (f *folder) applyDir(target string) string {
-	return f.path("apply", targetID(target))
+	return f.statePath("apply", targetID(target))
 }
 
 // targetID is the name of a target's folder.
@@ -81,7 +82,7 @@ func openFolder(dir string) (*folder, error) {
 		switch {
 		case slices.Contains(parts, e.Name()):
 			ours = ours || e.Name() != "lost+found"
-		case foreign == "":
+		case foreign == "" && !strings.HasPrefix(e.Name(), "."): // such are the temporary files of a copy
 			foreign = e.Name()
 		}
 	}
@@ -93,6 +94,8 @@ func openFolder(dir string) (*folder, error) {
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, explain(fmt.Errorf("read job file: %w", err))
+	case foreign == stateFile:
+		return nil, refused("give --dir the folder that holds the spool, and --state this one", "folder %s is what --state names, not a job's", dir)
 	case foreign != "":
 		return nil, refused("give an empty folder, or the one of an earlier run",
 			"folder %s is not empty and not a job's: it holds %s and no %s", dir, foreign, jobFile)
@@ -222,6 +225,9 @@ func (f *folder) merge(groups []Group, log *slog.Logger) error {
 // save makes DIR if need be and writes job.json when it differs. Another
 // process may have done so in the meantime: then the two are joined.
 func (f *folder) save(groups []Group, log *slog.Logger) error {
+	if f.state != "" {
+		return f.saveState(log)
+	}
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return explain(fmt.Errorf("make --dir: %w", err))
 	}
@@ -264,7 +270,7 @@ type targetFile struct {
 
 // targets lists the targets that this DIR was used with.
 func (f *folder) targets() ([]string, error) {
-	entries, err := os.ReadDir(f.path("apply"))
+	entries, err := os.ReadDir(f.statePath("apply"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -273,7 +279,7 @@ func (f *folder) targets() ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		raw, err := readSmall(f.path("apply", e.Name(), "target.json"))
+		raw, err := readSmall(f.statePath("apply", e.Name(), "target.json"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -282,7 +288,7 @@ func (f *folder) targets() ([]string, error) {
 		}
 		var t targetFile
 		if err := json.Unmarshal(raw, &t); err != nil || checkAddr(t.Addr) != nil {
-			return nil, refused("remove the file and give --target", "%s is not a target file", f.path("apply", e.Name(), "target.json"))
+			return nil, refused("remove the file and give --target", "%s is not a target file", f.statePath("apply", e.Name(), "target.json"))
 		}
 		out = append(out, t.Addr)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ const (
 // earlier calls may be left out.
 type Options struct {
 	Dir    string
+	State  string  // apply: where its own files lie, so that Dir is only read; empty: in Dir
 	Groups []Group // sources; empty: those that DIR knows
 	Target string  // HOST:PORT; empty: the one that DIR knows
 	Only   Only    // zero: all groups
@@ -164,7 +166,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if err := r.checkUntil(); err != nil {
 		return err
 	}
-	if r.f, err = openFolder(r.o.Dir); err != nil {
+	if r.f, err = openJob(r.o.Dir, r.o.State); err != nil {
 		return err
 	}
 	if err := r.f.merge(r.o.Groups, r.log); err != nil {
@@ -195,7 +197,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		return noSpool(r.f)
 	}
 	if err := r.lock(); err != nil {
-		return err
+		return r.unwritable(err)
 	}
 	if r.withCapture {
 		if err := r.greetSources(ctx); err != nil {
@@ -204,7 +206,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	}
 	// From here on the groups are the job's.
 	if err := r.f.save(r.o.Groups, r.log); err != nil {
-		return err
+		return r.unwritable(err)
 	}
 	r.proc = newProcess(r.f.rec.Job, r.verb, r.o.Until)
 	if r.withApply {
@@ -292,7 +294,7 @@ func (r *run) lock() (err error) {
 	}
 	if r.withApply {
 		dir := r.f.applyDir(r.target)
-		r.applies, err = checkpoint.OpenApply(r.f.path("apply", targetID(r.target), "apply.db"))
+		r.applies, err = checkpoint.OpenApply(filepath.Join(dir, "apply.db"))
 		if errors.Is(err, checkpoint.ErrInUse) {
 			var p *Process
 			if a, _ := r.f.readApply(r.target); a != nil {
@@ -455,7 +457,11 @@ func (v *vouches) of(g repl.GroupID) (spool.Durable, bool) {
 
 // describe is for the log when a run begins.
 func (r *run) describe() []any {
-	attrs := []any{"dir", r.o.Dir, "job", r.f.rec.Job.String(), "groups", idList(r.groups)}
+	attrs := []any{"dir", r.o.Dir}
+	if r.o.State != "" {
+		attrs = append(attrs, "state", r.o.State)
+	}
+	attrs = append(attrs, "job", r.f.rec.Job.String(), "groups", idList(r.groups))
 	if r.target != "" {
 		attrs = append(attrs, "target", r.target)
 	}

@@ -23,6 +23,7 @@ import (
 // StatusOptions say what status shows. Dir is required.
 type StatusOptions struct {
 	Dir    string
+	State  string // where apply keeps its files; empty: in Dir
 	Only   Only
 	Target string // empty: the only one, or the one that ran last
 	JSON   bool   // one object per line
@@ -37,7 +38,7 @@ func RunStatus(ctx context.Context, o StatusOptions) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		s, err := readView(o.Dir, o.Target, o.Only)
+		s, err := readView(o.Dir, o.State, o.Target, o.Only)
 		if err != nil {
 			return err
 		}
@@ -63,8 +64,8 @@ func showStatus(o StatusOptions, s Status) error {
 }
 
 // readView puts a status together from what lies in DIR.
-func readView(dir, target string, only Only) (Status, error) {
-	f, err := openFolder(dir)
+func readView(dir, state, target string, only Only) (Status, error) {
+	f, err := openJob(dir, state)
 	if err != nil {
 		return Status{}, err
 	}

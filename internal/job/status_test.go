@@ -298,7 +298,7 @@ func TestStatusOfACopyWithoutStatusFiles(t *testing.T) {
 	dir := t.TempDir()
 	writeJob(t, dir, jobText(jobA, `{"id": 1, "addr": "a:1"}, {"id": 2, "addr": "b:1"}`))
 	captured(t, dir, jobA, 1)
-	s, err := readView(dir, "", Only{})
+	s, err := readView(dir, "", "", Only{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,14 +313,14 @@ func TestStatusOfACopyWithoutStatusFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := readView(dir, "", only); err != nil || len(s.Groups) != 1 {
+	if s, err := readView(dir, "", "", only); err != nil || len(s.Groups) != 1 {
 		t.Errorf("got %d groups, %v, want the one picked", len(s.Groups), err)
 	}
 }
 
 func TestStatusOfNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
-	_, err := readView(dir, "", Only{})
+	_, err := readView(dir, "", "", Only{})
 	checkError(t, err, NoSpool, "there is no job in "+dir)
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("status made %s", dir)
@@ -366,14 +366,14 @@ func TestSeveralTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := readView(dir, "", Only{})
+	s, err := readView(dir, "", "", Only{})
 	if err != nil || *s.Target != "y:1" || !slices.Equal(s.Targets, []string{"x:1", "y:1"}) {
 		t.Errorf("got target %s of %v, %v, want the one that ran last", *s.Target, s.Targets, err)
 	}
-	if s, err = readView(dir, "x:1", Only{}); err != nil || *s.Target != "x:1" {
+	if s, err = readView(dir, "", "x:1", Only{}); err != nil || *s.Target != "x:1" {
 		t.Errorf("got target %s, %v, want the one asked for", *s.Target, err)
 	}
-	_, err = readView(dir, "z:1", Only{})
+	_, err = readView(dir, "", "z:1", Only{})
 	checkError(t, err, Usage, dir+" was never used with target z:1")
 }
 

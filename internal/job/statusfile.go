@@ -131,7 +131,7 @@ type ApplyGroup struct {
 
 func (f *folder) captureStatus() string { return f.path("status", "capture.json") }
 func (f *folder) applyStatus(target string) string {
-	return f.path("status", "apply-"+targetID(target)+".json")
+	return f.statePath("status", "apply-"+targetID(target)+".json")
 }
 
 const badStatusHint = "copy the file again from where it was written; a running process writes it anew; or remove it: then nothing is known of what it said"
@@ -171,7 +171,7 @@ func (f *folder) readApply(target string) (*ApplyFile, error) {
 // applyFiles reads every apply's status file. Those that are whole come with
 // the first error of one that is not.
 func (f *folder) applyFiles() ([]*ApplyFile, error) {
-	names, err := filepath.Glob(f.path("status", "apply-*.json"))
+	names, err := filepath.Glob(f.statePath("status", "apply-*.json"))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ import (
 // are given.
 type VerifyOptions struct {
 	Dir    string
+	State  string // where apply keeps its files; empty: in Dir
 	Groups []Group
 	Target string
 	Only   Only
@@ -41,7 +43,7 @@ func RunVerify(ctx context.Context, o VerifyOptions) error {
 	if err != nil {
 		return usage("choose --level counts, keys, sample or full", "--%v", err)
 	}
-	f, err := openForReading(o.Dir, o.Groups)
+	f, err := openForReading(o.Dir, o.State, o.Groups)
 	if err != nil {
 		return err
 	}
@@ -82,12 +84,16 @@ func RunVerify(ctx context.Context, o VerifyOptions) error {
 
 // openForReading opens DIR for a verb that leaves no trace: any folder will do
 // when it is not a job's.
-func openForReading(dir string, groups []Group) (*folder, error) {
-	f, err := openFolder(dir)
+func openForReading(dir, state string, groups []Group) (*folder, error) {
+	f, err := openJob(dir, state)
 	var e *Error
 	if errors.As(err, &e) && e.Code == Refused && len(groups) > 0 {
 		if _, statErr := os.Stat((&folder{dir: dir}).path(jobFile)); os.IsNotExist(statErr) {
-			return &folder{dir: dir, fresh: true}, nil
+			f := &folder{dir: dir, fresh: true, state: state}
+			if state != "" {
+				return f, f.openState()
+			}
+			return f, nil
 		}
 	}
 	return f, err
@@ -181,8 +187,8 @@ func (f *folder) clearDoubts(groups []Group, target string, console *Console) {
 			return
 		}
 	}
-	path := f.path("apply", targetID(target), "apply.db")
-	if _, err := os.Stat(path); err != nil || f.fresh {
+	path := filepath.Join(f.applyDir(target), "apply.db")
+	if _, err := os.Stat(path); err != nil || f.fresh && f.state == "" {
 		return
 	}
 	store, err := checkpoint.OpenApply(path)
