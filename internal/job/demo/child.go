@@ -9,48 +9,32 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+
+	"tairlift/internal/job/launch"
 )
 
-// child is a run of the binary in the background; what it logs goes to a file.
-type child struct {
-	cmd    *exec.Cmd
-	exited chan struct{}
-}
-
 // spawn starts the binary and prints the command line.
-func (d *demo) spawn(args ...string) (*child, error) {
+func (d *demo) spawn(args ...string) (*launch.Process, error) {
 	d.command(args)
 	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() // the child has its own
-	c := &child{cmd: exec.Command(d.bin, args...)}
-	c.cmd.Stdout, c.cmd.Stderr = log, log
-	if c.exited, err = launch(c.cmd); err != nil {
-		return nil, err
+	cmd := exec.Command(d.bin, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	p, err := launch.Run(cmd)
+	if err == nil {
+		d.child = p
 	}
-	d.child = c
-	return c, nil
-}
-
-// end sends a signal and waits for the end; the code is -1 if the signal itself
-// ended the process.
-func (c *child) end(sig syscall.Signal) (code int) {
-	select {
-	case <-c.exited: // its pid may be another's by now
-	default:
-		_ = c.cmd.Process.Signal(sig)
-		<-c.exited
-	}
-	return c.cmd.ProcessState.ExitCode()
+	return p, err
 }
 
 // alive is an error if the process has ended by itself.
-func (c *child) alive() error {
+func alive(p *launch.Process) error {
 	select {
-	case <-c.exited:
-		return fmt.Errorf("tairlift has ended by itself, with exit code %d", c.cmd.ProcessState.ExitCode())
+	case <-p.Exited:
+		return fmt.Errorf("tairlift has ended by itself, with exit code %d", p.Cmd.ProcessState.ExitCode())
 	default:
 		return nil
 	}

@@ -14,8 +14,8 @@
 //
 // SOURCE_SERVER and TARGET_SERVER name other servers than redis-server.
 //
-// The parts: server.go starts a server on a free port, makes sure that it is its
-// own, and stops it by its pid; child.go runs the binary; main.go is the story.
+// The parts: internal/job/launch starts a server on a free port, makes sure that it
+// is its own, and stops it by its pid; child.go runs the binary; main.go is the story.
 // What is written and compared is internal/job/workload.
 //
 // Caveats: everything lies in a temporary folder and is gone afterwards, unless

@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"tairlift/internal/job/launch"
 	"tairlift/internal/job/workload"
 )
 
@@ -33,11 +34,11 @@ type demo struct {
 	dir  string // the job's
 	log  string // what sync logs
 
-	sources []*server
-	target  *server
+	sources []*launch.Server
+	target  *launch.Server
 	writers []*workload.Writer // that run
 	done    []*workload.Writer // that were stopped
-	child   *child             // the sync that runs, or the last one
+	child   *launch.Process    // the sync that runs, or the last one
 	begun   time.Time
 }
 
@@ -89,14 +90,14 @@ func (d *demo) run() error {
 // waiting for another.
 func (d *demo) close(keep bool) {
 	if d.child != nil {
-		d.child.end(syscall.SIGKILL)
+		d.child.End(syscall.SIGKILL)
 	}
 	for _, w := range d.writers {
 		_ = w.Stop()
 	}
 	for _, s := range append(d.sources, d.target) {
 		if s != nil {
-			s.stop()
+			s.Stop()
 		}
 	}
 	switch {
@@ -120,17 +121,17 @@ func (d *demo) servers() (err error) {
 	}
 	d.dir, d.log = filepath.Join(d.temp, "job"), filepath.Join(d.temp, "sync.log")
 	for i := range 2 {
-		s, err := startServer(d.ctx, "SOURCE_SERVER", filepath.Join(d.temp, fmt.Sprintf("source-%d", i+1)))
+		s, err := launch.Start(d.ctx, launch.Options{Variable: "SOURCE_SERVER", Dir: filepath.Join(d.temp, fmt.Sprintf("source-%d", i+1))})
 		if err != nil {
 			return err
 		}
 		d.sources = append(d.sources, s)
-		d.say("source of group %d: %s, version %s, pid %d", i+1, s.addr, s.version, s.cmd.Process.Pid)
+		d.say("source of group %d: %s, version %s, pid %d", i+1, s.Addr, s.Version, s.Pid())
 	}
-	if d.target, err = startServer(d.ctx, "TARGET_SERVER", filepath.Join(d.temp, "target")); err != nil {
+	if d.target, err = launch.Start(d.ctx, launch.Options{Variable: "TARGET_SERVER", Dir: filepath.Join(d.temp, "target")}); err != nil {
 		return err
 	}
-	d.say("target:            %s, version %s, pid %d", d.target.addr, d.target.version, d.target.cmd.Process.Pid)
+	d.say("target:            %s, version %s, pid %d", d.target.Addr, d.target.Version, d.target.Pid())
 	return nil
 }
 
@@ -140,7 +141,7 @@ func (d *demo) fill() error {
 	errs := make(chan error)
 	for g, s := range d.sources {
 		for db := range databases {
-			go func() { errs <- workload.Fill(d.ctx, s.addr, "", g+1, db, d.keys/databases) }()
+			go func() { errs <- workload.Fill(d.ctx, s.Addr, "", g+1, db, d.keys/databases) }()
 		}
 	}
 	var err error
@@ -158,7 +159,7 @@ func (d *demo) fill() error {
 func (d *demo) write() error {
 	for g, s := range d.sources {
 		for db := range databases {
-			w, err := workload.Start(s.addr, "", g+1, db)
+			w, err := workload.Start(s.Addr, "", g+1, db)
 			if err != nil {
 				return err
 			}
@@ -173,9 +174,9 @@ func (d *demo) write() error {
 func (d *demo) sync(more ...string) error {
 	args := []string{"sync", "--dir", d.dir}
 	for g, s := range d.sources {
-		args = append(args, "--group", fmt.Sprintf("%d=%s", g+1, s.addr))
+		args = append(args, "--group", fmt.Sprintf("%d=%s", g+1, s.Addr))
 	}
-	_, err := d.spawn(append(append(args, "--target", d.target.addr), more...)...)
+	_, err := d.spawn(append(append(args, "--target", d.target.Addr), more...)...)
 	return err
 }
 
@@ -250,7 +251,7 @@ func (d *demo) finish() error {
 		d.done = append(d.done, w)
 	}
 	d.say("%s commands were written beside the keys above", comma(commands))
-	code := d.child.end(syscall.SIGINT)
+	code := d.child.End(syscall.SIGINT)
 	d.say("Ctrl-C: tairlift has sealed its spool and stopped, exit code %d", code)
 	if code != stopped {
 		return fmt.Errorf("exit code of sync after SIGINT: got %d, want %d", code, stopped)
@@ -259,11 +260,11 @@ func (d *demo) finish() error {
 		return err
 	}
 	select {
-	case <-d.child.exited:
+	case <-d.child.Exited:
 	case <-d.ctx.Done():
 		return d.ctx.Err()
 	}
-	if code := d.child.cmd.ProcessState.ExitCode(); code != exact {
+	if code := d.child.Cmd.ProcessState.ExitCode(); code != exact {
 		return fmt.Errorf("exit code of sync --until caught-up: got %d, want %d", code, exact)
 	}
 	d.say("caught up, exit code 0")
@@ -299,7 +300,7 @@ func (d *demo) tallies() error {
 	head, wrong := "written by", 0
 	for _, w := range d.done {
 		head += fmt.Sprintf("\tgroup %d DB%d", w.Group, w.DB)
-		entries, err := w.Check(d.ctx, d.target.addr, "")
+		entries, err := w.Check(d.ctx, d.target.Addr, "")
 		if err != nil {
 			return err
 		}
@@ -339,18 +340,18 @@ func (d *demo) counts() error {
 		fmt.Fprintf(t, "DB%d\t", db)
 		sum := int64(0)
 		for _, s := range d.sources {
-			n, err := s.keys(d.ctx, db)
+			n, err := s.Keys(d.ctx, db)
 			if err != nil {
 				return err
 			}
 			sum += n
 			fmt.Fprintf(t, "%s\t", comma(n))
 		}
-		n, err := d.target.keys(d.ctx, db)
+		n, err := d.target.Keys(d.ctx, db)
 		if err != nil {
 			return err
 		}
-		own, err := d.target.ask(d.ctx, db, "KEYS", "tairlift:*")
+		own, err := d.target.Ask(d.ctx, db, "KEYS", "tairlift:*")
 		if err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func (d *demo) until(what string, cond func(status) (bool, error)) error {
 	defer look.Stop()
 	begun, told := time.Now(), time.Now()
 	for {
-		if err := d.child.alive(); err != nil {
+		if err := alive(d.child); err != nil {
 			return err
 		}
 		s, err := d.status(d.ctx)
@@ -128,7 +128,7 @@ func (d *demo) progress(s status) {
 func (d *demo) onTarget() (int64, error) {
 	sum := int64(0)
 	for db := range databases {
-		n, err := d.target.keys(d.ctx, db)
+		n, err := d.target.Keys(d.ctx, db)
 		if err != nil {
 			return 0, err
 		}
@@ -141,7 +141,7 @@ func (d *demo) onTarget() (int64, error) {
 func (d *demo) counted() (int64, error) {
 	sum := int64(0)
 	for _, w := range d.writers {
-		rep, err := d.target.ask(d.ctx, w.DB, "GET", w.Counter())
+		rep, err := d.target.Ask(d.ctx, w.DB, "GET", w.Counter())
 		if err != nil {
 			return 0, err
 		}
@@ -158,11 +158,11 @@ func (d *demo) counted() (int64, error) {
 
 // kill kills sync, and reads how far it came.
 func (d *demo) kill(measure func() (int64, error)) (int64, error) {
-	if err := d.child.alive(); err != nil {
+	if err := alive(d.child); err != nil {
 		return 0, err
 	}
-	d.child.end(syscall.SIGKILL)
-	fmt.Printf("$ kill -9 %d\n", d.child.cmd.Process.Pid)
+	d.child.End(syscall.SIGKILL)
+	fmt.Printf("$ kill -9 %d\n", d.child.Pid())
 	return measure()
 }
 
@@ -175,7 +175,7 @@ func (d *demo) again(what string, from int64, measure func() (int64, error)) err
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if err := d.child.alive(); err != nil {
+		if err := alive(d.child); err != nil {
 			return err
 		}
 		n, err := measure()
