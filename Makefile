@@ -3,7 +3,8 @@
 # make check   formatting and linters
 # make demo    a whole migration in about a minute, with kills on the way
 # make fuzz    each fuzz target for FUZZTIME
-# make bench   the benchmarks of the packages
+# make bench   tairlift against raw work, some minutes; writes docs/benchmarks.md (BENCH_FLAGS='--scale 0.1 --out -': a quick try)
+# make microbench   the benchmarks of the packages
 # make vuln    known vulnerabilities in the dependencies (needs the network)
 
 VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -11,6 +12,7 @@ TEST_TIMEOUT  ?= 20m
 TEST_FLAGS    ?=
 FUZZTIME      ?= 30s
 BENCH         ?= .
+BENCH_FLAGS   ?=
 
 # The linters' own dependencies stay out of go.mod: each is installed into TOOLS, under
 # a name with its version, so that a new version is a new file.
@@ -20,7 +22,7 @@ STATICCHECK   := $(TOOLS)/staticcheck-v0.8.2
 GOLANGCI      := $(TOOLS)/golangci-lint-v2.15.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test check demo fuzz bench vuln deps clean
+.PHONY: build test check demo fuzz bench microbench vuln deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/tairlift ./cmd/tairlift
@@ -48,7 +50,10 @@ fuzz:
 		done; \
 	done
 
-bench: deps
+bench: build deps
+	go run ./internal/job/bench $(BENCH_FLAGS)
+
+microbench: deps
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 vuln:

@@ -2,8 +2,13 @@ package spool
 
 import (
 	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"tairlift/internal/fsx"
 	"tairlift/internal/repl"
@@ -122,5 +127,87 @@ func BenchmarkNextAtTheEnd(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// benchData are the kinds of data that levels are tried on: the files rdb, stream
+// and noise in the folder that TAIRLIFT_BENCH_DATA names (`make bench` puts data of
+// its own there), else text and noise made here.
+func benchData(b *testing.B) map[string][]byte {
+	dir := os.Getenv("TAIRLIFT_BENCH_DATA")
+	if dir == "" {
+		return map[string][]byte{"stream": text(0, 8<<20), "noise": noise(0, 8<<20)}
+	}
+	out := map[string][]byte{}
+	for _, name := range []string{"rdb", "stream", "noise"} {
+		out[name] = must(os.ReadFile(filepath.Join(dir, name)))(b)
+	}
+	return out
+}
+
+// BenchmarkLevels is for the choice of a level: each with the options of the
+// encoder in codec.go, on frames of the usual size.
+func BenchmarkLevels(b *testing.B) {
+	data := benchData(b)
+	for _, name := range []string{"rdb", "stream", "noise"} {
+		raw := data[name]
+		if raw == nil {
+			continue
+		}
+		for _, l := range []struct {
+			name  string
+			level zstd.EncoderLevel
+		}{
+			{"none", 0},
+			{"fastest", zstd.SpeedFastest},
+			{"default", zstd.SpeedDefault},
+			{"better", zstd.SpeedBetterCompression},
+			{"best", zstd.SpeedBestCompression},
+		} {
+			encode := func(dst, p []byte) []byte { return append(dst, p...) }
+			decode := func(dst, p []byte) ([]byte, error) { return append(dst, p...), nil }
+			if l.level != 0 {
+				enc := must(zstd.NewWriter(nil, append(encoderOptions(), zstd.WithEncoderLevel(l.level), zstd.WithEncoderConcurrency(1))...))(b)
+				encode = func(dst, p []byte) []byte { return enc.EncodeAll(p, dst) }
+				decode = func(dst, p []byte) ([]byte, error) { return decoders().DecodeAll(p, dst[:0:frameTarget]) }
+			}
+			var frames [][]byte
+			stored := 0
+			for at := 0; at < len(raw); at += frameTarget {
+				f := encode(nil, raw[at:min(at+frameTarget, len(raw))])
+				frames = append(frames, f)
+				stored += min(len(f), frameTarget)
+			}
+			b.Run(name+"/"+l.name+"/encode", func(b *testing.B) {
+				b.SetBytes(int64(len(raw)))
+				var dst []byte
+				for b.Loop() {
+					for at := 0; at < len(raw); at += frameTarget {
+						p := raw[at:min(at+frameTarget, len(raw))]
+						dst = encode(dst[:0], p)
+						crc32.Checksum(dst, castagnoli)
+					}
+				}
+				b.ReportMetric(float64(len(raw))/float64(stored), "raw/stored")
+			})
+			b.Run(name+"/"+l.name+"/decode", func(b *testing.B) {
+				b.SetBytes(int64(len(raw)))
+				dst := make([]byte, 0, frameTarget)
+				for b.Loop() {
+					n := 0
+					for _, f := range frames {
+						crc32.Checksum(f, castagnoli)
+						p, err := decode(dst[:0], f)
+						if err != nil {
+							b.Fatal(err)
+						}
+						n += len(p)
+					}
+					if n != len(raw) {
+						b.Fatalf("got %d bytes, want %d", n, len(raw))
+					}
+				}
+			})
+		}
 	}
 }

@@ -17,18 +17,23 @@ const minCompress = 64
 // serves any number of groups. The window is that of one frame, since no
 // frame refers to another.
 var encoders = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil,
-		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
-		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithLowerEncoderMem(true),
-		zstd.WithWindowSize(frameTarget),
-		zstd.WithEncoderCRC(false), // the frame has one over the stored bytes
-		zstd.WithSingleSegment(true))
+	e, err := zstd.NewWriter(nil, encoderOptions()...)
 	if err != nil {
 		panic(err) // only on options that contradict each other
 	}
 	return e
 })
+
+func encoderOptions() []zstd.EOption {
+	return []zstd.EOption{
+		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
+		zstd.WithEncoderLevel(zstd.SpeedFastest), // docs/benchmarks.md has them all
+		zstd.WithLowerEncoderMem(true),
+		zstd.WithWindowSize(frameTarget),
+		zstd.WithEncoderCRC(false), // the frame has one over the stored bytes
+		zstd.WithSingleSegment(true),
+	}
+}
 
 var decoders = sync.OnceValue(func() *zstd.Decoder {
 	d, err := zstd.NewReader(nil,
