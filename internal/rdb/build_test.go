@@ -116,7 +116,7 @@ func listpackOf(values ...any) []byte {
 			b = append(b, g)
 		}
 	}
-	b = append(b, listEnd)
+	b = append(b, endMark)
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 	binary.LittleEndian.PutUint16(b[4:], uint16(min(len(values), 0xffff)))
 	return b
@@ -149,7 +149,7 @@ func ziplistOf(values ...any) []byte {
 		}
 		last, prev = from, len(b)-from
 	}
-	b = append(b, zipEnd)
+	b = append(b, endMark)
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 	binary.LittleEndian.PutUint32(b[4:], uint32(last))
 	binary.LittleEndian.PutUint16(b[8:], uint16(len(values)))

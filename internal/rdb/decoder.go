@@ -2,6 +2,7 @@ package rdb
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -10,9 +11,15 @@ import (
 
 // Options of a Decoder. The zero value works.
 type Options struct {
-	// MaxBytes bounds the encoded size of one value, of one key, and of a
-	// string once decompressed. 0 = 1 GiB. A larger one is ErrTooLarge.
+	// MaxBytes bounds the encoded size of one value that is held, of one key, of
+	// one element of a value, and of a string once decompressed. 0 = 1 GiB. A
+	// larger one is ErrTooLarge, or for a value what Hold says.
 	MaxBytes int64
+	// Hold is up to which size (in bytes, encoded; for a plain string
+	// decompressed too) a value is held whole in its Entry. A larger one comes as
+	// Entry.Unread. 0 = MaxBytes, and a larger one is an error; negative = no
+	// value is held: Decoder.Elements gives all of them.
+	Hold int64
 	// NoStringPayload leaves Entry.Payload nil for plain strings, which spares
 	// their second checksum where only Entry.String is used.
 	NoStringPayload bool
@@ -47,21 +54,28 @@ type Entry struct {
 	String   []byte // a plain string's text, integers and LZF decoded; else nil
 	Idle     int64  // seconds since the last access (LRU policies), or -1
 	Freq     int    // LFU counter, 0 to 255, or -1
-	End      Boundary
+	// Unread: the value is larger than Options.Hold. Payload and String are nil,
+	// and End is set once Elements or Skip has passed the value.
+	Unread bool
+	Offset int64 // of the type byte in the file
+	Body   int64 // of the encoded value in the file, which ends at End.Offset
+	End    Boundary
 }
 
 // Decoder reads the entries of one RDB file.
 type Decoder struct {
-	s     source
-	o     Options
-	at    Boundary
-	item  int64 // offset of the type or opcode in hand
-	typ   int   // that byte, or NoType
-	sum   uint64
-	check bool // sum covers the file from its first byte
-	err   error
+	w    walker // over the file
+	o    Options
+	at   Boundary
+	hold int   // bound of a value that is held; below 0 none is
+	max  int   // bound of everything else that is held
+	db   int   // selected
+	item int64 // offset of the type or opcode in hand
+	typ  int   // that byte, or NoType
+	err  error
 
 	entry Entry
+	open  bool   // the value of entry is still to be read
 	text  []byte // keys, and whatever is decoded outside entries
 	value []byte // Entry.String where it is not in the file as it is
 	under [dumpTail]byte
@@ -80,32 +94,44 @@ func Resume(r io.Reader, at Boundary, o Options) *Decoder {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = defaultMaxBytes
 	}
-	limit := int(min(o.MaxBytes, math.MaxInt/8))
-	return &Decoder{s: newSource(r, at.Offset, limit), o: o, at: at, check: at == Boundary{}}
+	d := &Decoder{o: o, at: at, db: at.DB, max: int(min(o.MaxBytes, math.MaxInt/8))}
+	d.w.whole = wholeSize
+	d.w.source = newSource(r, at.Offset, d.max)
+	d.w.check = at == Boundary{}
+	switch {
+	case o.Hold == 0:
+		d.hold = d.max
+	case o.Hold < 0:
+		d.hold = -1
+	default:
+		d.hold = int(min(o.Hold, int64(d.max)))
+	}
+	return d
 }
 
-// Boundary is where the last entry ended, or where reading began.
+// Boundary is where the last entry whose value has been passed ended, or where
+// reading began.
 func (d *Decoder) Boundary() Boundary { return d.at }
 
 // Offset counts the file's bytes that have been understood so far; after
 // io.EOF it is the file's size.
-func (d *Decoder) Offset() int64 { return d.s.base + int64(d.s.keep) }
+func (d *Decoder) Offset() int64 { return d.w.base + int64(d.w.keep) }
 
 // Version is the RDB version of the file, or 0 while the header has not been
 // read.
 func (d *Decoder) Version() int { return d.at.Version }
 
-// Next gives the next entry. It returns io.EOF after the end mark, a good
-// footer (the CRC64 of the whole file, zero where the server had checksums
-// switched off, absent before version 5) and the end of the reader. What
-// cannot be understood is a *FormatError; an error of the reader other than
-// io.EOF is returned as it is. Every error is final.
+// Next gives the next entry; an unread value before it is skipped. It returns
+// io.EOF after the end mark, a good footer (the CRC64 of the whole file, zero
+// where the server had checksums switched off, absent before version 5) and
+// the end of the reader. What cannot be understood is a *FormatError; an error
+// of the reader other than io.EOF is returned as it is. Every error is final.
 func (d *Decoder) Next() (*Entry, error) {
-	if d.err != nil {
-		return nil, d.err
+	if err := d.Skip(); err != nil {
+		return nil, err
 	}
 	d.giveBack()
-	d.s.shrink()
+	d.w.shrink()
 	if cap(d.text) > windowKeep {
 		d.text = nil
 	}
@@ -117,24 +143,86 @@ func (d *Decoder) Next() (*Entry, error) {
 	return e, nil
 }
 
-// place adds to err where it was met, unless it is the end or the reader's own.
-func (d *Decoder) place(err error) error {
-	if err == io.EOF || err == d.s.err {
-		return err
+// Skip passes the value of the entry in hand if it is still unread, holding
+// nothing of it, so that its end is known. Its errors are those of Next.
+func (d *Decoder) Skip() error {
+	if d.err != nil || !d.open {
+		return d.err
 	}
-	return &FormatError{Offset: d.item, Type: d.typ, At: d.s.offset(), Err: err}
+	d.w.drop = true
+	err := d.w.skipValue(d.entry.Type)
+	d.w.drop = false
+	return d.passed(err)
 }
 
-// settle takes what has been read into the checksum and lets go of it.
-func (d *Decoder) settle() {
-	if d.check {
-		d.sum = CRC64(d.sum, d.s.buf[d.s.keep:d.s.pos])
+// Elements decodes the value of the entry in hand, as the function of that
+// name does from a payload, with one difference: a large plain string comes in
+// pieces (Element.More). Of an unread value it holds no more than one element,
+// and can be called once. Errors then are those of Next, and final, fn's too:
+// Resume at the Boundary reads the entry again. A module's value gives
+// ErrModule and is passed over.
+func (d *Decoder) Elements(fn func(Element) error) (kind Kind, n int64, err error) {
+	e := &d.entry
+	kind = KindOf(e.Type)
+	switch {
+	case d.err != nil:
+		return kind, 0, d.err
+	case kind == KindModule:
+		err = d.place(ErrModule)
+		if err := d.Skip(); err != nil {
+			return kind, 0, err
+		}
+		return kind, 0, err
+	case !e.Unread && e.IsString:
+		return kind, 1, fn(Element{A: e.String})
+	case !e.Unread && e.Payload != nil:
+		kind, n, err = Elements(e.Type, e.Payload[1:len(e.Payload)-dumpTail], fn)
+		var fe *FormatError
+		if errors.As(err, &fe) && fe.Offset == 0 {
+			fe.Offset, fe.At = e.Offset, e.Body+fe.At
+		}
+		return kind, n, err
+	case !d.open:
+		return kind, 0, errPassed
 	}
-	d.s.keep = d.s.pos
+	w := &d.w
+	w.fn, w.fnErr, w.n = fn, nil, 0
+	err = w.walk(e.Type)
+	if w.fnErr != nil {
+		d.err = w.fnErr
+	} else {
+		_ = d.passed(err)
+	}
+	w.fn, w.fnErr = nil, nil
+	return kind, w.n, d.err
+}
+
+// errPassed is a second reading of a value that was not held.
+var errPassed = errors.New("the value has been passed already")
+
+// passed ends the entry in hand behind its value, whose reading came to err.
+func (d *Decoder) passed(err error) error {
+	if err != nil {
+		d.err = d.place(err)
+		return d.err
+	}
+	d.open = false
+	d.w.settle()
+	d.at.Offset, d.at.DB = d.w.offset(), d.db
+	d.entry.End = d.at
+	return nil
+}
+
+// place adds to err where it was met, unless it is the end or the reader's own.
+func (d *Decoder) place(err error) error {
+	if err == io.EOF || err == d.w.err {
+		return err
+	}
+	return &FormatError{Offset: d.item, Type: d.typ, At: d.w.offset(), Err: err}
 }
 
 func (d *Decoder) next() (*Entry, error) {
-	d.item, d.typ = d.s.offset(), NoType
+	d.item, d.typ = d.w.offset(), NoType
 	if d.at.Version == 0 {
 		if err := d.header(); err != nil {
 			return nil, err
@@ -144,8 +232,8 @@ func (d *Decoder) next() (*Entry, error) {
 	*e = Entry{Idle: -1, Freq: -1}
 	var attrs byte // the opcode that last said something about the coming key
 	for {
-		d.item, d.typ = d.s.offset(), NoType
-		typ, err := d.s.readByte()
+		d.item, d.typ = d.w.offset(), NoType
+		typ, err := d.w.readByte()
 		if err != nil {
 			return nil, err
 		}
@@ -171,23 +259,23 @@ func (d *Decoder) next() (*Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.settle()
+		d.w.settle()
 	}
 }
 
 func (d *Decoder) header() error {
 	const size = len("REDIS0007")
-	if err := d.s.fill(size); err != nil {
+	if err := d.w.fill(size); err != nil {
 		return err
 	}
-	h := string(d.s.buf[d.s.pos : d.s.pos+size])
+	h := string(d.w.buf[d.w.pos : d.w.pos+size])
 	v, err := strconv.ParseUint(h[5:], 10, 16)
 	if h[:5] != "REDIS" || err != nil || v == 0 {
 		return fmt.Errorf("header %q, expected REDIS and a version of 4 digits", h)
 	}
-	d.s.pos += size
-	d.settle()
-	d.at = Boundary{Offset: d.s.offset(), Version: int(v)}
+	d.w.pos += size
+	d.w.settle()
+	d.at = Boundary{Offset: d.w.offset(), Version: int(v)}
 	return nil
 }
 
@@ -195,22 +283,22 @@ func (d *Decoder) header() error {
 func (d *Decoder) attribute(e *Entry, op byte) error {
 	switch op {
 	case opExpireMS:
-		v, err := d.s.readUint64()
+		v, err := d.w.readUint64()
 		e.ExpireMS = deadline(int64(v))
 		return err
 	case opExpire:
-		if err := d.s.fill(4); err != nil {
+		if err := d.w.fill(4); err != nil {
 			return err
 		}
-		e.ExpireMS = deadline(int64(int32(binary.LittleEndian.Uint32(d.s.buf[d.s.pos:]))) * 1000)
-		d.s.pos += 4
+		e.ExpireMS = deadline(int64(int32(binary.LittleEndian.Uint32(d.w.buf[d.w.pos:]))) * 1000)
+		d.w.pos += 4
 		return nil
 	case opFreq:
-		v, err := d.s.readByte()
+		v, err := d.w.readByte()
 		e.Freq = int(v)
 		return err
 	}
-	v, err := d.s.readLength()
+	v, err := d.w.readLength()
 	e.Idle = int64(min(v, math.MaxInt64))
 	return err
 }
@@ -225,7 +313,7 @@ func deadline(ms int64) int64 {
 
 // global reads an opcode that belongs to no key.
 func (d *Decoder) global(op byte) error {
-	s := &d.s
+	s := &d.w.source
 	switch op {
 	case opSelectDB:
 		v, err := s.readLength()
@@ -233,7 +321,7 @@ func (d *Decoder) global(op byte) error {
 			err = fmt.Errorf("database %d", v)
 		}
 		if err == nil {
-			d.at.DB = int(v)
+			d.db = int(v)
 		}
 		return err
 	case opResizeDB:
@@ -265,18 +353,18 @@ func (d *Decoder) global(op byte) error {
 
 func (d *Decoder) aux() error {
 	if d.o.OnAux == nil {
-		if err := d.s.skipString(); err != nil {
+		if err := d.w.skipString(); err != nil {
 			return err
 		}
-		return d.s.skipString()
+		return d.w.skipString()
 	}
-	text, err := d.s.appendString(d.text[:0])
+	text, err := d.w.appendString(d.text[:0])
 	d.text = text
 	if err != nil {
 		return err
 	}
 	n := len(text)
-	d.text, err = d.s.appendString(text)
+	d.text, err = d.w.appendString(text)
 	if err == nil {
 		d.o.OnAux(d.text[:n:n], d.text[n:])
 	}
@@ -284,8 +372,8 @@ func (d *Decoder) aux() error {
 }
 
 func (d *Decoder) function() error {
-	d.settle()
-	if err := d.s.skipString(); err != nil {
+	d.w.settle()
+	if err := d.w.skipString(); err != nil {
 		return err
 	}
 	if p := d.lend(opFunction2, true); d.o.OnFunction != nil {
@@ -300,22 +388,39 @@ func (d *Decoder) read(e *Entry, typ byte) (err error) {
 	if !readable(typ) {
 		return ErrUnknownType
 	}
-	s := &d.s
+	s := &d.w.source
 	if d.text, err = s.appendString(d.text[:0]); err != nil {
 		return err
 	}
 	if len(d.text) > s.max {
 		return ErrTooLarge
 	}
-	d.settle()
-	e.DB, e.Key, e.Type, e.IsString = d.at.DB, d.text, typ, typ == TypeString
+	s.settle()
+	e.DB, e.Key, e.Type, e.IsString = d.db, d.text, typ, typ == TypeString
+	e.Offset, e.Body = d.item, s.offset()
+	if d.hold >= 0 {
+		s.max = d.hold
+		err = d.readHeld(e)
+		s.max = d.max
+		if err != ErrTooLarge || d.o.Hold == 0 {
+			return err
+		}
+		s.pos = s.keep // all that was looked at is still at hand
+	}
+	e.Unread, d.open = true, true
+	return nil
+}
+
+// readHeld reads the value as a whole.
+func (d *Decoder) readHeld(e *Entry) (err error) {
+	s := &d.w.source
 	var h stringHead
 	if e.IsString {
 		if h, err = s.readStringHead(); err == nil {
 			err = s.skip(h.size)
 		}
 	} else {
-		err = s.skipValue(typ)
+		err = s.skipValue(e.Type)
 	}
 	if err != nil {
 		return err
@@ -328,15 +433,15 @@ func (d *Decoder) read(e *Entry, typ byte) (err error) {
 			return err
 		}
 	}
-	e.Payload = d.lend(typ, !e.IsString || !d.o.NoStringPayload)
-	d.at.Offset = s.offset()
+	e.Payload = d.lend(e.Type, !e.IsString || !d.o.NoStringPayload)
+	d.at.Offset, d.at.DB = s.offset(), d.db
 	e.End = d.at
 	return nil
 }
 
 // decode sets the text of a plain string that has just been passed.
 func (d *Decoder) decode(e *Entry, h stringHead) (err error) {
-	text := d.s.buf[d.s.pos-h.size : d.s.pos]
+	text := d.w.buf[d.w.pos-h.size : d.w.pos]
 	if cap(d.value) > windowKeep {
 		d.value = nil
 	}
@@ -347,7 +452,7 @@ func (d *Decoder) decode(e *Entry, h stringHead) (err error) {
 	case formInt:
 		d.value = strconv.AppendInt(d.value[:0], h.num, 10)
 	case formLZF:
-		if h.full > uint64(d.s.max) {
+		if h.full > uint64(d.w.max) {
 			return ErrTooLarge
 		}
 		d.value, err = decompressLZF(d.value[:0], text, h.full)
@@ -360,15 +465,15 @@ func (d *Decoder) decode(e *Entry, h stringHead) (err error) {
 // place: its type goes over the byte before (read and summed up already), its
 // footer over the next bytes of the file, which giveBack puts back.
 func (d *Decoder) lend(typ byte, build bool) []byte {
-	s := &d.s
+	s := &d.w.source
 	if !build {
-		d.settle()
+		d.w.settle()
 		return nil
 	}
 	body := s.buf[s.keep:s.pos]
 	sum := crcTables[0][typ]
-	if d.check {
-		d.sum, sum = crc64Pair(d.sum, sum, body)
+	if s.check {
+		s.sum, sum = crc64Pair(s.sum, sum, body)
 	} else {
 		sum = CRC64(sum, body)
 	}
@@ -379,34 +484,34 @@ func (d *Decoder) lend(typ byte, build bool) []byte {
 	binary.LittleEndian.PutUint64(tail[2:], CRC64(sum, tail[:2]))
 	s.buf[s.keep-1] = typ
 	p := s.buf[s.keep-1 : s.pos+dumpTail : s.pos+dumpTail]
-	s.keep = s.pos
+	s.keep, s.low = s.pos, s.pos
 	return p
 }
 
 func (d *Decoder) giveBack() {
 	if d.lent {
-		copy(d.s.buf[d.s.pos:], d.under[:])
+		copy(d.w.buf[d.w.pos:], d.under[:])
 		d.lent = false
 	}
 }
 
 // footer reads what follows the end mark and checks that nothing follows that.
 func (d *Decoder) footer() error {
-	d.settle()
+	d.w.settle()
 	if d.at.Version >= 5 {
-		stored, err := d.s.readUint64()
+		stored, err := d.w.readUint64()
 		if err != nil {
 			return err
 		}
-		if d.check && stored != 0 && stored != d.sum {
-			return checksumError(d.sum, stored)
+		if d.w.check && stored != 0 && stored != d.w.sum {
+			return checksumError(d.w.sum, stored)
 		}
-		d.s.keep = d.s.pos
+		d.w.low, d.w.keep = d.w.pos, d.w.pos
 	}
-	switch err := d.s.fill(1); {
+	switch err := d.w.fill(1); {
 	case err == nil:
 		return fmt.Errorf("more bytes follow the end of the file")
-	case d.s.err == io.EOF:
+	case d.w.err == io.EOF:
 		return io.EOF
 	default:
 		return err

@@ -386,7 +386,7 @@ func TestBigValuesBetweenSmallOnesComeWholeAndAreLetGo(t *testing.T) {
 		}
 		at = e.End.Offset
 	}
-	if got := len(d.s.buf); got > windowKeep {
+	if got := len(d.w.buf); got > windowKeep {
 		t.Errorf("got a window of %d bytes at the end, want at most %d", got, windowKeep)
 	}
 }

@@ -1,6 +1,6 @@
 // Package rdb reads Redis's RDB format without decoding more of it than is
 // asked for: files entry by entry as DUMP payloads, and values element by
-// element.
+// element, without ever holding a big one whole.
 //
 // Decoder reads a file (a full sync, or a dump.rdb). Entry is one key with its
 // value as RESTORE takes it: the encoded bytes are copied as they are in the
@@ -29,6 +29,18 @@
 //		done = e.End // acknowledged up to here: Resume(r, done, o) goes on
 //	}
 //
+// Values too big to hold, or all of them with Hold -1, come as unread entries
+// and are read, or skipped, from the file as it arrives:
+//
+//	d := rdb.NewDecoder(r, rdb.Options{Hold: 16 << 20})
+//	e, err := d.Next()
+//	if e.Unread {
+//		kind, n, err := d.Elements(func(e rdb.Element) error {
+//			return add(e.A, e.B) // of any number, one at a time
+//		})
+//		done = e.End // known now
+//	}
+//
 // A payload got elsewhere, from DUMP, is taken apart by ParseDump:
 //
 //	typ, body, _, err := rdb.ParseDump(payload)
@@ -47,6 +59,11 @@
 //     come from damaged bytes; a reader that has checksums of its own (a spool)
 //     rules that out. After Resume the file's checksum is not verified.
 //   - An Entry lives until Next: it lies in the Decoder's window, and only
-//     bytes that arrived make that grow. One value is held whole (Options.MaxBytes).
+//     bytes that arrived make that grow. A value is held up to Options.Hold, a
+//     key and one element (a member, a field with its value, a stream's entry,
+//     a packed node up to 256 KiB) up to Options.MaxBytes; what windows and
+//     buffers take beside that is a few MiB, whatever the value.
+//   - An unread entry's End is not known before its value has been passed, and
+//     a Resume before that reads the whole entry again.
 //   - Elements does not look for members that occur twice.
 package rdb

@@ -13,17 +13,18 @@ import (
 // Element is one part of a value. Its slices and Stream are valid during the
 // call only.
 type Element struct {
-	A      []byte         // string: the text; list, set: the member; zset: the member; hash: the field
+	A      []byte         // string: the text, or the next piece of it; list, set: the member; zset: the member; hash: the field
 	B      []byte         // hash: the field's value
 	Score  float64        // zset
 	Stream *StreamElement // stream
+	More   bool           // string: another piece follows (Decoder.Elements only)
 }
 
 // Elements decodes the body of a value of type typ, as ParseDump or a file
 // gives it, and calls fn for each element: once for a string, in order for a
 // list, in stored order for the others. Members that the server keeps as
-// integers come as decimal text. It holds no more of the value than one packed
-// node or string decompressed, 1 GiB at most. N counts the elements (of a stream its entries).
+// integers come as decimal text. Beside the body it holds one string decompressed,
+// 1 GiB at most, or 256 KiB of a packed node. N counts the elements (of a stream its entries).
 //
 // What is out of bounds, and bytes behind the value, are a *FormatError; then
 // fn may have been called for what came before. Modules give ErrModule and
@@ -38,7 +39,7 @@ func Elements(typ byte, body []byte, fn func(Element) error) (kind Kind, n int64
 		return kind, 0, &FormatError{Type: int(typ), Err: ErrUnknownType}
 	}
 	w := walkers.Get().(*walker)
-	w.source = source{buf: body, end: len(body), max: defaultMaxBytes}
+	w.buf, w.keep, w.pos, w.end = body, 0, 0, len(body)
 	w.fn = fn
 	if err = w.walk(typ); err == nil && w.pos != w.end {
 		err = fmt.Errorf("%d bytes follow the value", w.end-w.pos)
@@ -54,11 +55,17 @@ func Elements(typ byte, body []byte, fn func(Element) error) (kind Kind, n int64
 	return kind, n, err
 }
 
-var walkers = sync.Pool{New: func() any { return new(walker) }}
+var walkers = sync.Pool{New: func() any {
+	return &walker{source: source{max: defaultMaxBytes}, whole: wholeSize}
+}}
+
+// wholeSize is up to which size the text of a packed node is held whole.
+const wholeSize = 256 << 10
 
 // walker is the state of one Elements call.
 type walker struct {
 	source
+	whole int // wholeSize, or less in tests
 	fn    func(Element) error
 	fnErr error
 	n     int64
@@ -68,15 +75,43 @@ type walker struct {
 	blob   []byte // a packed node, decompressed
 	list   listpack
 	zip    ziplist
+	zipmap zipmap
+	ints   blob
 	stream streamWalker
+
+	long bool // the text of the packed node in hand is not held whole:
+	far  *far // it is read through this
+}
+
+// far reads a text that is not held whole.
+type far struct {
+	text
+	in source // a window over the text
+}
+
+// openFar begins to read the text behind h.
+func (w *walker) openFar(h stringHead) error {
+	if w.far == nil {
+		w.far = &far{in: newSource(nil, 0, 0)}
+	}
+	f := w.far
+	f.in = source{r: &f.text, buf: f.in.buf, low: head, keep: head, pos: head, end: head, base: -head, max: w.max}
+	w.long = true
+	return f.text.open(&w.source, h)
 }
 
 // release gives w back without what belongs to the caller, or what one big
 // value has made of its buffers.
 func (w *walker) release() {
-	w.source, w.fn, w.fnErr, w.n = source{}, nil, nil, 0
-	w.list, w.zip = listpack{}, ziplist{}
-	if cap(w.text[0])+cap(w.text[1])+cap(w.blob)+w.stream.size() > windowKeep {
+	w.buf, w.fn, w.fnErr, w.n = nil, nil, nil, 0
+	w.list.b, w.zip.b, w.zipmap.b, w.ints.b = nil, nil, nil, nil
+	size := cap(w.text[0]) + cap(w.text[1]) + cap(w.blob) + w.stream.size()
+	if w.long {
+		w.long = false
+		w.far.text = text{win: w.far.win}
+		size += cap(w.far.in.buf)
+	}
+	if size > windowKeep {
 		return
 	}
 	w.stream.reset()
@@ -96,11 +131,10 @@ func (w *walker) call(e Element) error {
 func (w *walker) walk(typ byte) error {
 	switch typ {
 	case TypeString:
-		v, err := w.readString(0)
-		if err != nil {
-			return err
+		if w.r != nil {
+			return w.pieces()
 		}
-		return w.emit(Element{A: v})
+		return w.member()
 	case TypeList, TypeSet:
 		return w.counted(w.member)
 	case TypeHash:
@@ -110,25 +144,25 @@ func (w *walker) walk(typ byte) error {
 	case TypeZSet2:
 		return w.counted(w.scored)
 	case TypeListQuicklist:
-		return w.counted(func() error { return w.packed(&w.zip, each) })
+		return w.counted(func() error { return w.packed(&w.zip, &w.zip.blob, each) })
 	case TypeListQuicklist2:
 		return w.counted(w.quicklist2)
 	case TypeListZiplist:
-		return w.packed(&w.zip, each)
+		return w.packed(&w.zip, &w.zip.blob, each)
 	case TypeSetListpack:
-		return w.packed(&w.list, each)
+		return w.packed(&w.list, &w.list.blob, each)
 	case TypeHashZiplist:
-		return w.packed(&w.zip, pairs)
+		return w.packed(&w.zip, &w.zip.blob, pairs)
 	case TypeHashListpack:
-		return w.packed(&w.list, pairs)
+		return w.packed(&w.list, &w.list.blob, pairs)
 	case TypeZSetZiplist:
-		return w.packed(&w.zip, scores)
+		return w.packed(&w.zip, &w.zip.blob, scores)
 	case TypeZSetListpack:
-		return w.packed(&w.list, scores)
+		return w.packed(&w.list, &w.list.blob, scores)
 	case TypeSetIntset:
 		return w.intset()
 	case TypeHashZipmap:
-		return w.zipmap()
+		return w.packed(&w.zipmap, &w.zipmap.blob, pairs)
 	}
 	return w.walkStream(typ)
 }
@@ -140,6 +174,10 @@ func (w *walker) counted(one func() error) error {
 		return err
 	}
 	for ; n > 0; n-- {
+		w.keep = w.pos // lets go of the element before
+		if w.r != nil {
+			w.slim()
+		}
 		if err := one(); err != nil {
 			return err
 		}
@@ -147,31 +185,83 @@ func (w *walker) counted(one func() error) error {
 	return nil
 }
 
+// slim gives back what one big element has made of the buffers.
+func (w *walker) slim() {
+	w.shrink()
+	for i := range w.text {
+		if cap(w.text[i]) > windowKeep {
+			w.text[i] = nil
+		}
+	}
+}
+
+// pieces gives a string in pieces as they arrive, unless it is small.
+func (w *walker) pieces() error {
+	h, err := w.readStringHead()
+	if err != nil {
+		return err
+	}
+	left := h.length()
+	if left <= min(pieceSize, w.whole) {
+		text, err := w.readText(h, &w.text[0])
+		if err != nil {
+			return err
+		}
+		return w.emit(Element{A: text})
+	}
+	if err := w.openFar(h); err != nil {
+		return err
+	}
+	w.n++
+	for in := &w.far.in; left > 0; {
+		if err := in.fill(1); err != nil {
+			return err
+		}
+		piece := in.buf[in.pos:min(in.end, in.pos+pieceSize)]
+		in.pos += len(piece)
+		in.keep = in.pos
+		if left -= len(piece); left == 0 && w.far.left > 0 {
+			return fmt.Errorf("%w: more follows the last of %d bytes", errLZF, h.full)
+		}
+		if err := w.call(Element{A: piece, More: left > 0}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pieceSize bounds the pieces that a string comes in.
+const pieceSize = 64 << 10
+
 // readString reads a string: a part of the body where it is stored plainly,
 // else decoded into buffer i.
 func (w *walker) readString(i int) ([]byte, error) {
-	at := w.pos
 	h, err := w.readStringHead()
 	if err != nil {
 		return nil, err
 	}
 	if h.form == formRaw {
-		if err := w.skip(h.size); err != nil {
+		if err := w.fill(h.size); err != nil {
 			return nil, err
 		}
+		w.pos += h.size
 		return w.buf[w.pos-h.size : w.pos : w.pos], nil
 	}
-	w.pos = at
-	w.text[i], err = w.appendString(w.text[i][:0])
+	w.text[i], err = w.appendText(w.text[i][:0], h)
 	return w.text[i], err
 }
 
-// readBlob reads the string that a packed node is stored as.
-func (w *walker) readBlob() (b []byte, err error) {
-	w.text[0], w.blob = w.blob, w.text[0]
-	b, err = w.readString(0)
-	w.text[0], w.blob = w.blob, w.text[0]
-	return b, err
+// readText is readString behind the head, with the buffer to decode into.
+func (w *walker) readText(h stringHead, buf *[]byte) (text []byte, err error) {
+	if h.form == formRaw {
+		if err := w.fill(h.size); err != nil {
+			return nil, err
+		}
+		w.pos += h.size
+		return w.buf[w.pos-h.size : w.pos : w.pos], nil
+	}
+	*buf, err = w.appendText((*buf)[:0], h)
+	return *buf, err
 }
 
 func (w *walker) member() error {
@@ -182,40 +272,61 @@ func (w *walker) member() error {
 	return w.emit(Element{A: v})
 }
 
+// An element of two parts is read once more when the second has moved the
+// window away from under the first: then all of it is at hand.
+
 func (w *walker) pair() error {
-	f, err := w.readString(0)
-	if err != nil {
-		return err
+	for {
+		moves := w.moves
+		f, err := w.readString(0)
+		if err != nil {
+			return err
+		}
+		v, err := w.readString(1)
+		if err != nil {
+			return err
+		}
+		if w.moves == moves {
+			return w.emit(Element{A: f, B: v})
+		}
+		w.pos = w.keep
 	}
-	v, err := w.readString(1)
-	if err != nil {
-		return err
-	}
-	return w.emit(Element{A: f, B: v})
 }
 
 func (w *walker) scored() error {
-	m, err := w.readString(0)
-	if err != nil {
-		return err
+	for {
+		moves := w.moves
+		m, err := w.readString(0)
+		if err != nil {
+			return err
+		}
+		bits, err := w.readUint64()
+		if err != nil {
+			return err
+		}
+		if w.moves == moves {
+			return w.emit(Element{A: m, Score: math.Float64frombits(bits)})
+		}
+		w.pos = w.keep
 	}
-	bits, err := w.readUint64()
-	if err != nil {
-		return err
-	}
-	return w.emit(Element{A: m, Score: math.Float64frombits(bits)})
 }
 
 func (w *walker) textScored() error {
-	m, err := w.readString(0)
-	if err != nil {
-		return err
+	for {
+		moves := w.moves
+		m, err := w.readString(0)
+		if err != nil {
+			return err
+		}
+		score, err := w.readTextScore()
+		if err != nil {
+			return err
+		}
+		if w.moves == moves {
+			return w.emit(Element{A: m, Score: score})
+		}
+		w.pos = w.keep
 	}
-	score, err := w.readTextScore()
-	if err != nil {
-		return err
-	}
-	return w.emit(Element{A: m, Score: score})
 }
 
 func (w *walker) readTextScore() (float64, error) {
@@ -259,14 +370,15 @@ func (w *walker) quicklist2() error {
 	case nodePlain:
 		return w.member()
 	case nodePacked:
-		return w.packed(&w.list, each)
+		return w.packed(&w.list, &w.list.blob, each)
 	}
 	return fmt.Errorf("quicklist container %d", container)
 }
 
-// packer is a ziplist or listpack being read.
+// packer is a ziplist, listpack or zipmap being read.
 type packer interface {
-	open(b []byte) error
+	// open is given what is at hand of a text of size bytes: its header at least.
+	open(b []byte, size int) error
 	// next gives the next value, rendered into num when it is an integer;
 	// ok is false at the end, whose bookkeeping has then been found right.
 	next(num *[24]byte) (v []byte, ok bool, err error)
@@ -281,27 +393,35 @@ const (
 	scores              // member, score
 )
 
-func (w *walker) packed(p packer, sh shape) error {
-	b, err := w.readBlob()
+// packed gives the elements of a packed node. B is the blob that p reads.
+func (w *walker) packed(p packer, b *blob, sh shape) error {
+	text, size, err := w.openBlob()
 	if err != nil {
 		return err
 	}
-	if err := p.open(b); err != nil {
+	if err := p.open(text, size); err != nil {
 		return err
 	}
 	for {
+		var was place
+		if w.long {
+			was = b.place
+		}
 		e := Element{}
 		var ok bool
-		if e.A, ok, err = p.next(&w.num[0]); err != nil || !ok {
-			return err
-		}
-		if sh != each {
-			if e.B, ok, err = p.next(&w.num[1]); err != nil {
-				return err
-			}
-			if !ok {
+		if e.A, ok, err = p.next(&w.num[0]); err == nil && ok && sh != each {
+			if e.B, ok, err = p.next(&w.num[1]); err == nil && !ok {
 				return fmt.Errorf("odd number of values in a packed node")
 			}
+		}
+		if err != nil {
+			if again, err := w.again(b, was, err); !again {
+				return err
+			}
+			continue
+		}
+		if !ok {
+			return w.closeBlob(b, true)
 		}
 		if sh == scores {
 			if e.Score, err = parseScore(e.B); err != nil {
@@ -318,25 +438,34 @@ func (w *walker) packed(p packer, sh shape) error {
 // intset reads intset.c's format: width of a number in bytes and their count
 // (LE32 both), then the numbers, little endian.
 func (w *walker) intset() error {
-	b, err := w.readBlob()
+	text, size, err := w.openBlob()
 	if err != nil {
 		return err
 	}
-	if len(b) < 8 {
+	if size < 8 {
 		return io.ErrUnexpectedEOF
 	}
-	width, n := int(binary.LittleEndian.Uint32(b)), uint64(binary.LittleEndian.Uint32(b[4:]))
+	width, n := int(binary.LittleEndian.Uint32(text)), uint64(binary.LittleEndian.Uint32(text[4:]))
 	if width != 2 && width != 4 && width != 8 {
 		return fmt.Errorf("intset of numbers of %d bytes", width)
 	}
-	if b = b[8:]; uint64(len(b)) != n*uint64(width) {
-		return fmt.Errorf("intset of %d numbers of %d bytes holds %d bytes", n, width, len(b))
+	if uint64(size-8) != n*uint64(width) {
+		return fmt.Errorf("intset of %d numbers of %d bytes holds %d bytes", n, width, size-8)
 	}
-	for ; len(b) > 0; b = b[width:] {
-		v := strconv.AppendInt(w.num[0][:0], littleInt(b[:width]), 10)
-		if err := w.emit(Element{A: v}); err != nil {
+	b := &w.ints
+	*b = blob{place: place{pos: 8}, b: text, limit: size}
+	for {
+		for ; len(b.b)-b.pos >= width; b.pos += width {
+			v := strconv.AppendInt(w.num[0][:0], littleInt(b.b[b.pos:b.pos+width]), 10)
+			if err := w.emit(Element{A: v}); err != nil {
+				return err
+			}
+		}
+		if b.at() == b.limit {
+			return w.closeBlob(b, false)
+		}
+		if err := w.refill(b, width); err != nil {
 			return err
 		}
 	}
-	return nil
 }

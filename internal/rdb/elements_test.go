@@ -26,22 +26,26 @@ func lzfOf(text []byte) []byte {
 func collect(typ byte, body []byte) ([]string, error) {
 	var got []string
 	_, n, err := Elements(typ, body, func(e Element) error {
-		switch s := string(e.A); KindOf(typ) {
-		case KindHash:
-			got = append(got, s+"="+string(e.B))
-		case KindZSet:
-			got = append(got, s+":"+scoreText(e.Score))
-		case KindStream:
-			got = append(got, streamText(e.Stream))
-		default:
-			got = append(got, s)
-		}
+		got = append(got, elementText(KindOf(typ), e))
 		return nil
 	})
 	if err == nil && KindOf(typ) != KindStream && n != int64(len(got)) {
 		err = errors.New("wrong count")
 	}
 	return got, err
+}
+
+func elementText(kind Kind, e Element) string {
+	switch s := string(e.A); kind {
+	case KindHash:
+		return s + "=" + string(e.B)
+	case KindZSet:
+		return s + ":" + scoreText(e.Score)
+	case KindStream:
+		return streamText(e.Stream)
+	default:
+		return s
+	}
 }
 
 func scoreText(f float64) string {

@@ -24,19 +24,24 @@ const (
 // contiguous, buf[pos:end] is still to be read. With r == nil the window is
 // all there is, and it is never written to.
 type source struct {
-	r    io.Reader
-	buf  []byte
-	keep int
-	pos  int
-	end  int
-	base int64 // offset of buf[0]
-	max  int   // bound of pos-keep
-	err  error // of r, sticky
+	r     io.Reader
+	buf   []byte
+	low   int // buf[low:keep] is let go, and not in sum yet
+	keep  int
+	pos   int
+	end   int
+	base  int64 // offset of buf[0]
+	max   int   // bound of pos-keep
+	err   error // of r, sticky
+	sum   uint64
+	check bool // sum covers what r gave up to buf[low]
+	drop  bool // what is skipped need not be kept
+	moves int  // of the window: slices of it from before one are worth nothing
 }
 
 // newSource reads r, whose next byte has the given offset.
 func newSource(r io.Reader, offset int64, limit int) source {
-	return source{r: r, buf: make([]byte, windowSize), keep: head, pos: head, end: head, base: offset - head, max: limit}
+	return source{r: r, buf: make([]byte, windowSize), low: head, keep: head, pos: head, end: head, base: offset - head, max: limit}
 }
 
 func (s *source) offset() int64 { return s.base + int64(s.pos) }
@@ -53,6 +58,9 @@ func (s *source) fill(n int) error {
 func (s *source) more(n int) error {
 	if s.r == nil {
 		return io.ErrUnexpectedEOF
+	}
+	if s.drop {
+		s.keep = s.pos
 	}
 	if n > s.max-(s.pos-s.keep) {
 		return ErrTooLarge
@@ -94,10 +102,26 @@ func (s *source) room() {
 }
 
 func (s *source) move(to []byte) {
+	s.sumUp(s.keep)
 	copy(to[head:], s.buf[s.keep:s.end])
 	shift := s.keep - head
 	s.base += int64(shift)
-	s.buf, s.keep, s.pos, s.end = to, head, s.pos-shift, s.end-shift
+	s.buf, s.low, s.keep, s.pos, s.end = to, head, head, s.pos-shift, s.end-shift
+	s.moves++
+}
+
+// sumUp takes the window up to to into the checksum.
+func (s *source) sumUp(to int) {
+	if s.check {
+		s.sum = CRC64(s.sum, s.buf[s.low:to])
+	}
+	s.low = to
+}
+
+// settle lets go of what has been read.
+func (s *source) settle() {
+	s.sumUp(s.pos)
+	s.keep = s.pos
 }
 
 // shrink gives back a window that has grown for one big value.
@@ -119,8 +143,25 @@ func (s *source) readByte() (byte, error) {
 }
 
 func (s *source) skip(n int) error {
-	if err := s.fill(n); err != nil {
-		return err
+	if s.end-s.pos >= n {
+		s.pos += n
+		return nil
+	}
+	return s.skipFar(n)
+}
+
+func (s *source) skipFar(n int) error {
+	if !s.drop {
+		if err := s.more(n); err != nil {
+			return err
+		}
+	}
+	for n > s.end-s.pos {
+		n -= s.end - s.pos
+		s.pos = s.end
+		if err := s.more(1); err != nil {
+			return err
+		}
 	}
 	s.pos += n
 	return nil
@@ -195,6 +236,14 @@ const (
 	formLZF
 )
 
+// length is that of the text, decoded where it is stored as text.
+func (h *stringHead) length() int {
+	if h.form == formLZF {
+		return int(h.full)
+	}
+	return h.size
+}
+
 // readStringHead reads all of a string but the size bytes of its text.
 func (s *source) readStringHead() (h stringHead, err error) {
 	v, enc, err := s.readLengthOrEnc()
@@ -248,6 +297,11 @@ func (s *source) appendString(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	return s.appendText(dst, h)
+}
+
+// appendText reads the text behind h and appends it to dst, decoded.
+func (s *source) appendText(dst []byte, h stringHead) ([]byte, error) {
 	if err := s.fill(h.size); err != nil {
 		return dst, err
 	}

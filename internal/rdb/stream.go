@@ -57,16 +57,18 @@ type StreamMeta struct {
 
 // streamWalker is what decoding a stream needs beside the walker.
 type streamWalker struct {
-	el     StreamElement
-	names  [][]byte // the node's own fields, which most entries share
-	fields [][]byte // of the entry in hand
-	nums   []byte   // integers among the fields, in decimal
-	nameNs []byte   // and among the names
-	used   bool     // since reset
+	el       StreamElement
+	names    [][]byte // the node's own fields, which most entries share
+	fields   [][]byte // of the entry in hand
+	nums     []byte   // integers among the fields, in decimal
+	nameNs   []byte   // and among the names
+	group    []byte   // names that outlive the window
+	consumer []byte
+	used     bool // since reset
 }
 
 func (st *streamWalker) size() int {
-	return cap(st.nums) + cap(st.nameNs) + 24*(cap(st.names)+cap(st.fields))
+	return cap(st.nums) + cap(st.nameNs) + cap(st.group) + cap(st.consumer) + 24*(cap(st.names)+cap(st.fields))
 }
 
 // reset forgets all references to the caller's bytes.
@@ -149,45 +151,35 @@ func (w *walker) streamNode() error {
 		return fmt.Errorf("stream node key of %d bytes, expected 16", len(key))
 	}
 	base := rawID(key)
-	blob, err := w.readBlob()
+	text, size, err := w.openBlob()
 	if err != nil {
 		return err
 	}
-	l, st := &w.list, &w.stream
-	if err := l.open(blob); err != nil {
+	l := &w.list
+	if err := l.open(text, size); err != nil {
 		return err
 	}
-	valid, err := l.readCount()
-	if err != nil {
-		return err
-	}
-	deleted, err := l.readCount()
-	if err != nil {
-		return err
-	}
-	n, err := l.readCount()
-	if err != nil {
-		return err
-	}
-	st.names, st.nameNs = st.names[:0], st.nameNs[:0]
-	for range n {
-		if st.names, st.nameNs, err = l.appendText(st.names, st.nameNs); err != nil {
+	var valid, deleted int64
+	for cut := true; cut; {
+		was := l.place
+		valid, deleted, err = w.streamMaster()
+		if cut, err = w.again(&l.blob, was, err); err != nil {
 			return err
 		}
 	}
-	if end, err := l.readInt(); err != nil {
-		return err
-	} else if end != 0 {
-		return fmt.Errorf("stream node's master entry ends in %d, expected 0", end)
+	if w.long {
+		w.stream.ownNames()
 	}
-	for l.pos < len(l.b) {
+	for l.at() < l.limit {
+		was := l.place
 		gone, err := w.streamEntry(base)
-		if err != nil {
+		switch cut, err := w.again(&l.blob, was, err); {
+		case err != nil:
 			return err
-		}
-		if gone {
+		case cut:
+		case gone:
 			deleted--
-		} else {
+		default:
 			valid--
 		}
 	}
@@ -197,7 +189,43 @@ func (w *walker) streamNode() error {
 	if valid != 0 || deleted != 0 {
 		return fmt.Errorf("stream node lacks %d entries and %d deleted ones", valid, deleted)
 	}
-	return nil
+	return w.closeBlob(&l.blob, true)
+}
+
+// streamMaster reads a node's master entry.
+func (w *walker) streamMaster() (valid, deleted int64, err error) {
+	l, st := &w.list, &w.stream
+	if valid, err = l.readCount(); err != nil {
+		return 0, 0, err
+	}
+	if deleted, err = l.readCount(); err != nil {
+		return 0, 0, err
+	}
+	n, err := l.readCount()
+	if err != nil {
+		return 0, 0, err
+	}
+	st.names, st.nameNs = st.names[:0], st.nameNs[:0]
+	for range n {
+		if st.names, st.nameNs, err = l.appendText(st.names, st.nameNs); err != nil {
+			return 0, 0, err
+		}
+	}
+	if end, err := l.readInt(); err != nil {
+		return 0, 0, err
+	} else if end != 0 {
+		return 0, 0, fmt.Errorf("stream node's master entry ends in %d, expected 0", end)
+	}
+	return valid, deleted, nil
+}
+
+// ownNames copies the names out of a window that moves on.
+func (st *streamWalker) ownNames() {
+	for i, name := range st.names {
+		from := len(st.nameNs)
+		st.nameNs = append(st.nameNs, name...)
+		st.names[i] = st.nameNs[from:len(st.nameNs):len(st.nameNs)]
+	}
 }
 
 // Flags of a stream's entry.
@@ -273,8 +301,8 @@ func (l *listpack) readInt() (int64, error) {
 // readCount reads an integer that counts values of this same listpack.
 func (l *listpack) readCount() (int64, error) {
 	v, err := l.readInt()
-	if err == nil && (v < 0 || v > int64(len(l.b))) {
-		err = fmt.Errorf("count %d in a listpack of %d bytes", v, len(l.b))
+	if err == nil && (v < 0 || v > int64(l.limit)) {
+		err = fmt.Errorf("count %d in a listpack of %d bytes", v, l.limit+1)
 	}
 	return v, err
 }
@@ -303,6 +331,7 @@ func (w *walker) streamGroup(typ byte) error {
 	if err != nil {
 		return err
 	}
+	group = w.own(&w.stream.group, group)
 	el.Group = group
 	if el.ID, err = w.readID(); err != nil {
 		return err
@@ -321,6 +350,15 @@ func (w *walker) streamGroup(typ byte) error {
 		return err
 	}
 	return w.counted(func() error { return w.streamConsumer(typ, group) })
+}
+
+// own copies text to buf where the window moves on while it is in use.
+func (w *walker) own(buf *[]byte, text []byte) []byte {
+	if w.r == nil {
+		return text
+	}
+	*buf = append((*buf)[:0], text...)
+	return *buf
 }
 
 func (w *walker) streamPending(group []byte) error {
@@ -346,6 +384,7 @@ func (w *walker) streamConsumer(typ byte, group []byte) error {
 	if err != nil {
 		return err
 	}
+	name = w.own(&w.stream.consumer, name)
 	el := w.part(StreamConsumer)
 	el.Group, el.Consumer = group, name
 	seen, err := w.readUint64()
