@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -151,11 +152,23 @@ func decodeValue(payload []byte) (Kind, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	return gather(typ, func(fn func(Element) error) (Kind, int64, error) { return Elements(typ, body, fn) })
+}
+
+// gather makes one value of the elements that walk gives.
+func gather(typ byte, walk func(func(Element) error) (Kind, int64, error)) (Kind, any, error) {
 	list := []string{}
 	hash := map[string]string{}
 	zset := map[string]float64{}
 	stream := streamValue{Entries: []streamEntryValue{}, Groups: []streamGroupValue{}}
-	kind, n, err := Elements(typ, body, func(e Element) error {
+	more := false
+	kind, n, err := walk(func(e Element) error {
+		if more {
+			list[len(list)-1] += string(e.A)
+			more = e.More
+			return nil
+		}
+		more = e.More
 		switch KindOf(typ) {
 		case KindHash:
 			hash[string(e.A)] = string(e.B)
@@ -259,19 +272,35 @@ func TestEveryFixtureDecodesToWhatItsServerSaid(t *testing.T) {
 					t.Errorf("function payload: got type %d, %v, want %d", typ, err, opFunction2)
 				}
 			}})
-			type place struct {
+			type keyPlace struct {
 				db  int
 				key string
 			}
-			got := map[place]Entry{}
+			got := map[keyPlace]Entry{}
 			for _, e := range mustReadAll(t, d) {
-				got[place{e.DB, string(e.Key)}] = e
+				got[keyPlace{e.DB, string(e.Key)}] = e
+			}
+			values := map[keyPlace]any{}
+			d = NewDecoder(bytes.NewReader(readFixture(t, name)), Options{Hold: -1})
+			for {
+				e, err := d.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, v, err := gather(e.Type, d.Elements)
+				if err != nil {
+					t.Errorf("db %d key %q: %v", e.DB, e.Key, err)
+				}
+				values[keyPlace{e.DB, string(e.Key)}] = v
 			}
 			if len(got) != len(want.Keys) || functions != len(want.Functions) {
 				t.Errorf("got %d keys and %d functions, want %d and %d", len(got), functions, len(want.Keys), len(want.Functions))
 			}
 			for _, k := range want.Keys {
-				e, ok := got[place{k.DB, string(k.Key)}]
+				e, ok := got[keyPlace{k.DB, string(k.Key)}]
 				if !ok {
 					t.Errorf("db %d key %q is missing", k.DB, k.Key)
 					continue
@@ -288,8 +317,12 @@ func TestEveryFixtureDecodesToWhatItsServerSaid(t *testing.T) {
 					t.Errorf("db %d key %q: got a %v (type %s), %v, want a %s", k.DB, k.Key, kind, TypeName(e.Type), err, k.Type)
 					continue
 				}
-				if diff := cmp.Diff(wanted(t, k.Type, k.Value), v); diff != "" {
+				value := wanted(t, k.Type, k.Value)
+				if diff := cmp.Diff(value, v); diff != "" {
 					t.Errorf("db %d key %q, type %s (-want +got):\n%.2000s", k.DB, k.Key, TypeName(e.Type), diff)
+				}
+				if diff := cmp.Diff(value, values[keyPlace{k.DB, string(k.Key)}]); diff != "" {
+					t.Errorf("db %d key %q, type %s walked (-want +got):\n%.2000s", k.DB, k.Key, TypeName(e.Type), diff)
 				}
 				if text, is := v.([]string); e.IsString != (kind == KindString) || e.IsString && (!is || string(e.String) != text[0]) {
 					t.Errorf("db %d key %q: IsString %v with %d bytes", k.DB, k.Key, e.IsString, len(e.String))
