@@ -264,18 +264,16 @@ func (d *Decoder) next() (*Entry, error) {
 }
 
 func (d *Decoder) header() error {
-	const size = len("REDIS0007")
-	if err := d.w.fill(size); err != nil {
+	if err := d.w.fill(HeaderSize); err != nil {
 		return err
 	}
-	h := string(d.w.buf[d.w.pos : d.w.pos+size])
-	v, err := strconv.ParseUint(h[5:], 10, 16)
-	if h[:5] != "REDIS" || err != nil || v == 0 {
-		return fmt.Errorf("header %q, expected REDIS and a version of 4 digits", h)
+	v, err := ParseHeader(d.w.buf[d.w.pos : d.w.pos+HeaderSize])
+	if err != nil {
+		return err
 	}
-	d.w.pos += size
+	d.w.pos += HeaderSize
 	d.w.settle()
-	d.at = Boundary{Offset: d.w.offset(), Version: int(v)}
+	d.at = Boundary{Offset: d.w.offset(), Version: v}
 	return nil
 }
 

@@ -239,12 +239,12 @@ func TestWhatIsNotKnownStopsWithTypeAndOffset(t *testing.T) {
 		typ  int
 		text string
 	}{
-		"a type of a later version":  {head().raw(byte(25), "h", "x").end(), 25, "type 25 (hash listpack with field TTLs): not supported"},
+		"a type of a later version":  {head().raw(byte(25), "h", "x").end(), 25, "type 25 (hash listpack with field TTLs of Redis 7.4 and later): not supported"},
 		"a type that never was":      {head().raw(byte(8), "h", "x").end(), 8, "type 8: not supported"},
 		"a pre-release module":       {head().raw(byte(6), "h", 1, 2).end(), 6, "type 6 (module of a 4.0 release candidate): not supported"},
-		"a pre-release function":     {head().raw(byte(246), "f").end(), 246, "type 246 (FUNCTION_PRE_GA): not supported"},
-		"the first of no meaning":    {head().raw(byte(22), "h").end(), 22, "not supported"},
-		"the last below the opcodes": {head().raw(byte(243), "h").end(), 243, "type 243: not supported"},
+		"a pre-release function":     {head().raw(byte(246), "f").end(), 246, "type 246 (FUNCTION_PRE_GA of a 7.0 release candidate): not supported"},
+		"the first of no meaning":    {head().raw(byte(22), "h").end(), 22, "type 22 (hash with field TTLs of Valkey 9 or a Redis 7.4 release candidate): not supported"},
+		"the last below the opcodes": {head().raw(byte(243), "h").end(), 243, "type 243 (SLOT_IMPORT of Valkey 9): not supported"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entries, err := readAll(NewDecoder(bytes.NewReader(c.data), Options{}))
@@ -256,6 +256,30 @@ func TestWhatIsNotKnownStopsWithTypeAndOffset(t *testing.T) {
 				t.Errorf("got type %d at %d: %v, want type %d at %d: %q", fe.Type, fe.Offset, err, c.typ, at, c.text)
 			}
 		})
+	}
+}
+
+func TestHeadersOfAllVersions(t *testing.T) {
+	for header, want := range map[string]int{
+		"REDIS0001": 1, "REDIS0006": 6, "REDIS0012": 12, "REDIS0013": 13, "VALKEY080": 80, "REDIS9999": 9999,
+		"REDIS0000": 0, "REDIS00x7": 0, "REDIS007": 0, "VALKEY": 0, "VALKEY08x": 0, "": 0, "RADIS0007": 0, "REDIS-001": 0,
+	} {
+		if got, err := ParseHeader([]byte(header)); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: got %d, %v, want %d", header, got, err, want)
+		}
+		if want == 0 {
+			continue
+		}
+		f := file(header)
+		data := f.raw(byte(TypeString), "k", "v", byte(TypeSet), "s", 1, "m").end()
+		if want < 5 {
+			data = data[:len(data)-8]
+		}
+		for _, e := range mustReadAll(t, NewDecoder(bytes.NewReader(data), Options{})) {
+			if _, _, version, err := ParseDump(e.Payload); version != want || e.End.Version != want || err != nil {
+				t.Errorf("%s: got a payload of version %d, boundary %+v, %v", header, version, e.End, err)
+			}
+		}
 	}
 }
 

@@ -60,9 +60,10 @@ var typeNames = [256]string{
 	TypeHashZiplist: "hash ziplist", TypeListQuicklist: "list quicklist", TypeStreamListpacks: "stream",
 	TypeHashListpack: "hash listpack", TypeZSetListpack: "zset listpack", TypeListQuicklist2: "list quicklist2",
 	TypeStreamListpacks2: "stream2", TypeSetListpack: "set listpack", TypeStreamListpacks3: "stream3",
-	22: "hash with field TTLs of a 7.4 release candidate", 23: "hash listpack with field TTLs of a 7.4 release candidate",
-	24: "hash with field TTLs", 25: "hash listpack with field TTLs",
-	opSlotInfo: "SLOT_INFO", opFunction2: "FUNCTION2", opFunctionPreGA: "FUNCTION_PRE_GA", opModuleAux: "MODULE_AUX",
+	22: "hash with field TTLs of Valkey 9 or a Redis 7.4 release candidate", 23: "hash listpack with field TTLs of a Redis 7.4 release candidate",
+	24: "hash with field TTLs of Redis 7.4 and later", 25: "hash listpack with field TTLs of Redis 7.4 and later",
+	243:        "SLOT_IMPORT of Valkey 9",
+	opSlotInfo: "SLOT_INFO", opFunction2: "FUNCTION2", opFunctionPreGA: "FUNCTION_PRE_GA of a 7.0 release candidate", opModuleAux: "MODULE_AUX",
 	opIdle: "IDLE", opFreq: "FREQ", opAux: "AUX", opResizeDB: "RESIZEDB", opExpireMS: "EXPIRETIME_MS",
 	opExpire: "EXPIRETIME", opSelectDB: "SELECTDB", opEOF: "EOF",
 }
