@@ -10,10 +10,7 @@ import (
 	"tairlift/spool"
 )
 
-const (
-	exitRefused = 5
-	exitCorrupt = 12
-)
+const exitCorrupt = 12
 
 // says fails the test unless stderr has a line of what, and one of a hint.
 func (p *process) says(what, hint string) {

@@ -54,7 +54,7 @@ func FuzzJobFile(f *testing.F) {
 		if text, err := json.Marshal(got.rec); err != nil || again.read(text) != nil {
 			t.Fatalf("the record as written again: %s, %v", text, err)
 		}
-		_, err = readView(dir, "", Only{})
+		_, err = readView(dir, "", "", Only{})
 		explained(t, err)
 	})
 }
@@ -85,7 +85,7 @@ func FuzzStatusFiles(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		s, err := readView(dir, "", Only{})
+		s, err := readView(dir, "", "", Only{})
 		explained(t, err)
 		if err == nil {
 			var text bytes.Buffer
@@ -140,7 +140,7 @@ func TestHugeFilesAreRefusedUnread(t *testing.T) {
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			s, err := readView(dir, "", Only{})
+			s, err := readView(dir, "", "", Only{})
 			runtime.ReadMemStats(&after)
 			if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
 				t.Errorf("%d bytes were allocated, want few", n)
