@@ -167,7 +167,7 @@ func create(path, kind string, buckets [][]byte) error {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	temp := f.Name()
-	defer os.Remove(temp)
+	defer func() { _ = os.Remove(temp) }() // it has its name, or is of no use
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}

@@ -4,9 +4,11 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -131,5 +133,37 @@ func TestRejectsAndDoubtsAreKeptPerGroup(t *testing.T) {
 	}
 	if n, _ := count(2); n != 0 {
 		t.Errorf("doubts after clearing: got %d, want 0", n)
+	}
+}
+
+// A store has its name only once it is whole, and is made once.
+func TestOfSeveralThatMakeAStoreOneOwnsIt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "apply")
+	path := filepath.Join(dir, "apply.db")
+	var wg sync.WaitGroup
+	var owners, gone atomic.Int32
+	done := make(chan struct{}) // the owner keeps it until the others have given up
+	for range 4 {
+		wg.Go(func() {
+			a, err := OpenApply(path)
+			if err == nil {
+				owners.Add(1)
+				<-done
+				err = a.Close()
+			} else if gone.Add(1) == 3 {
+				close(done)
+			}
+			if err != nil && !errors.Is(err, ErrInUse) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if owners.Load() != 1 {
+		t.Errorf("got %d owners, want 1", owners.Load())
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("folder: got %v, %v, want the store alone", entries, err)
 	}
 }
