@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
 
 	"tairlift/internal/repl"
 )
@@ -165,5 +166,39 @@ func TestOfSeveralThatMakeAStoreOneOwnsIt(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("folder: got %v, %v, want the store alone", entries, err)
+	}
+}
+
+// A store of version 1 has records without checksums.
+func TestAnOlderStoreIsRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "capture.db")
+	db := must[*bbolt.DB](t)(bbolt.Open(path, 0o644, nil))
+	err := db.Update(func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucket(bucketMeta)
+		if err != nil {
+			return err
+		}
+		groups, err := tx.CreateBucket(bucketGroups)
+		if err != nil {
+			return err
+		}
+		return errors.Join(meta.Put(keyVersion, []byte("capture 1")), groups.Put(groupKey(3), []byte(`{"epoch":2,"offset":77}`)))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		c := must[*Capture](t)(OpenCapture(path))
+		rec, ok, err := c.Group(3)
+		if !ok || err != nil || rec.Epoch != 2 || rec.Offset != 77 {
+			t.Errorf("record: got %+v, %v, %v, want epoch 2 at offset 77", rec, ok, err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var format *FormatError
+	if _, err := OpenApply(path); !errors.As(err, &format) || format.Found != "capture 2" {
+		t.Errorf("open as apply: got %v, want it to be a store of capture, version 2", err)
 	}
 }
