@@ -89,11 +89,14 @@ func (c *checker) damage(path string, err error) error {
 	var bad *CorruptError
 	var identity *IdentityError
 	var version *VersionError
+	var missing *MissingError
 	switch {
 	case errors.As(err, &bad):
 		c.problem(bad.Path, bad.Offset, "%v", bad.Err)
 	case errors.As(err, &identity):
 		c.problem(path, -1, "belongs elsewhere: %s is %s, expected %s", identity.Field, identity.Found, identity.Expected)
+	case errors.As(err, &missing) && missing.Hole:
+		c.problem(path, missing.Have, "nothing is written there yet: a copy under way")
 	case errors.As(err, &version):
 		c.problem(path, 8, "format version is %d, this tairlift reads up to %d", version.Found, version.Supported)
 	default:

@@ -70,14 +70,18 @@ func corrupt(path string, offset int64, format string, args ...any) error {
 
 // MissingError is returned when bytes that must exist are not there: a copy
 // under way, or a lost file. A reader may be asked again. Have and Want are
-// bytes of the file; Want is 0 when the size it should have is not known.
+// bytes of the file; Want is 0 when the size it should have is not known. With
+// Hole the file has its size, and nothing is written yet from Have on.
 type MissingError struct {
 	Path       string
 	Have, Want int64
+	Hole       bool
 }
 
 func (e *MissingError) Error() string {
 	switch {
+	case e.Hole:
+		return fmt.Sprintf("missing bytes of %s: at %d nothing is written yet", e.Path, e.Have)
 	case e.Have == 0 && e.Want == 0:
 		return fmt.Sprintf("missing %s", e.Path)
 	case e.Want == 0:

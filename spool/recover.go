@@ -212,6 +212,10 @@ func (r *recovery) tail(path string, e repl.Epoch, seq Seq) (*tally, Recovery, e
 		t.foot, t.clock, t.begun = s.foot, s.foot.Clock, true
 		return t, rec, nil
 	case err != nil && r.vouched.Seq == seq && r.vouched.Sealed:
+		var missing *MissingError
+		if errors.As(err, &missing) { // here the bytes were, and none are to come
+			err = &CorruptError{Path: path, Offset: missing.Have, Err: err}
+		}
 		return nil, rec, err
 	case err == nil && r.vouched.Seq == seq && r.vouched.Sealed:
 		return nil, rec, corrupt(path, r.vouched.Bytes-trailerSize, "trailer is not valid, and the seal is vouched for")

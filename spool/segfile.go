@@ -72,6 +72,10 @@ func (s *segFile) readHeader(want Identity, seq Seq) error {
 		return errNotYet // space that nothing was written to
 	}
 	h, err := parseSegmentHeader(s.path, b[:])
+	var bad *CorruptError
+	if errors.As(err, &bad) && s.unwritten(0, segHeaderSize) {
+		return errNotYet
+	}
 	if err != nil {
 		return err
 	}
@@ -132,6 +136,9 @@ func (s *segFile) readFooter() (bool, error) {
 		return false, corrupt(s.path, size-trailerSize, "footer has %d bytes, expected at most %d", len(frame), frameHeaderSize+maxRaw)
 	}
 	if _, err := s.f.ReadAt(frame, pos); err != nil {
+		if errors.Is(err, io.EOF) {
+			return false, nil // as above
+		}
 		return false, fmt.Errorf("read segment: %w", err)
 	}
 	foot, err := openFooter(frame, s.hdr.CRC, pos)
@@ -139,7 +146,7 @@ func (s *segFile) readFooter() (bool, error) {
 		return false, nil // a power cut in the seal: the tail says how far it goes
 	}
 	if err != nil {
-		return false, &CorruptError{Path: s.path, Offset: pos, Err: err}
+		return false, s.bad(pos, pos, pos+int64(len(frame)), err)
 	}
 	s.sealed, s.foot, s.footPos, s.limit = true, foot, pos, pos
 	s.end, s.rdbDone = foot.RDBEnd, foot.RDBDone
@@ -245,7 +252,7 @@ func (s *segFile) lookInto(cause error) error {
 			return s.scan()
 		}
 	}
-	return &CorruptError{Path: s.path, Offset: s.scanPos, Err: fmt.Errorf("%w, and a sync frame at %d vouches for it", cause, pos)}
+	return s.bad(s.scanPos, s.scanPos, s.scanPos+frameHeaderSize, fmt.Errorf("%w, and a sync frame at %d vouches for it", cause, pos))
 }
 
 // syncPattern opens every sync frame: kind, no flags, no lengths.
@@ -286,7 +293,7 @@ func (s *segFile) vouch(d Durable) error {
 	case d.Seq == s.hdr.Seq && s.size() < want:
 		return &MissingError{Path: s.path, Have: s.size(), Want: want}
 	case d.Seq == s.hdr.Seq && d.Sealed && !s.sealed:
-		return corrupt(s.path, want-trailerSize, "trailer is not valid, and the seal is vouched for")
+		return s.bad(want-trailerSize, want-trailerSize, want, errors.New("trailer is not valid, and the seal is vouched for"))
 	case whole && !s.sealed:
 		return &MissingError{Path: s.path, Have: s.size()}
 	case want > s.limit && !whole:
@@ -363,7 +370,7 @@ func (s *segFile) head(pos int64) (frameHeader, error) {
 		err = fmt.Errorf("%s frame ends at %d, expected at most %d", h.Kind, pos+h.size(), s.limit)
 	}
 	if err != nil {
-		return h, &CorruptError{Path: s.path, Offset: pos, Err: err}
+		return h, s.bad(pos, pos, pos+frameHeaderSize, err)
 	}
 	return h, nil
 }
@@ -377,7 +384,7 @@ func (s *segFile) payload(pos int64, h *frameHeader, buf *[]byte) ([]byte, error
 	}
 	raw, err := h.open(stored, buf)
 	if err != nil {
-		return nil, &CorruptError{Path: s.path, Offset: pos, Err: err}
+		return nil, s.bad(pos, pos+frameHeaderSize, pos+h.size(), err)
 	}
 	return raw, nil
 }

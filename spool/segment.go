@@ -81,7 +81,11 @@ func parseSegmentHeader(path string, b []byte) (segmentHeader, error) {
 	if string(b[:8]) != segmentMagic {
 		return h, corrupt(path, 0, "magic is %q, expected %q", b[:8], segmentMagic)
 	}
-	if v := le.Uint32(b[8:]); v != Version {
+	switch v := le.Uint32(b[8:]); v {
+	case Version:
+	case 0: // never written by anybody
+		return h, corrupt(path, 8, "version is 0, expected 1 to %d", Version)
+	default:
 		return h, &VersionError{Path: path, Found: v, Supported: Version}
 	}
 	if n := le.Uint32(b[12:]); n != segHeaderSize {

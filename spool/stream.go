@@ -48,7 +48,7 @@ func (g *Group) OpenStream(e repl.Epoch, after repl.Offset) (*StreamReader, erro
 	}
 	d, _ := g.durable()
 	if i == 0 {
-		return nil, segs.gap(after, d)
+		return nil, segs.before(0, after, d)
 	}
 	s, err := segs.load(i-1, d)
 	if err != nil {
@@ -58,7 +58,7 @@ func (g *Group) OpenStream(e repl.Epoch, after repl.Offset) (*StreamReader, erro
 		defer s.close()
 		switch {
 		case !s.hdr.Stream && i < segs.len():
-			return nil, segs.gap(after, d)
+			return nil, segs.before(i, after, d)
 		case !s.hdr.Stream && !s.rdbDone:
 			return nil, fmt.Errorf("open stream of epoch %d: %w", e, ErrRDBIncomplete)
 		case !s.hdr.Stream && after == s.hdr.Start:
@@ -128,7 +128,8 @@ func (g *Group) segments(e repl.Epoch) (*segments, error) {
 	ss := &segments{g: g, epoch: e, seqs: seqs, headers: map[int]*segmentHeader{}}
 	// The last one may have no header yet.
 	if n := len(seqs); n > 0 {
-		if _, err := ss.header(n - 1); errors.Is(err, errNotYet) {
+		var missing *MissingError
+		if _, err := ss.header(n - 1); errors.As(err, &missing) {
 			ss.seqs = seqs[:n-1]
 		} else if err != nil {
 			return nil, err
@@ -150,7 +151,7 @@ func (ss *segments) header(i int) (*segmentHeader, error) {
 		return h, nil
 	}
 	s, err := ss.g.open(ss.epoch, ss.seqs[i])
-	if err == errNotYet && i < len(ss.seqs)-1 {
+	if err == errNotYet {
 		return nil, &MissingError{Path: ss.g.path(ss.epoch, ss.seqs[i])}
 	}
 	if err != nil {
@@ -192,6 +193,23 @@ func (ss *segments) search(fn func(*segmentHeader) bool) (int, error) {
 	return i, failed
 }
 
+// before is why the stream cannot be read from a position before segment i:
+// segments that are not there may hold it, or nothing does.
+func (ss *segments) before(i int, wanted repl.Offset, d Durable) error {
+	h, err := ss.header(i)
+	if err != nil {
+		return err
+	}
+	next := h.First // of the epoch
+	if i > 0 {
+		next = ss.seqs[i-1] + 1
+	}
+	if next < h.Seq && wanted >= h.Start {
+		return &MissingError{Path: ss.g.path(ss.epoch, h.Seq-1)}
+	}
+	return ss.gap(wanted, d)
+}
+
 // gap tells from where to where the stream is held.
 func (ss *segments) gap(wanted repl.Offset, d Durable) error {
 	last, err := ss.load(ss.len()-1, d)
@@ -212,5 +230,8 @@ func (ss *segments) gap(wanted repl.Offset, d Durable) error {
 		return err
 	}
 	gap.First, gap.Last = repl.Offset(first.Offset), repl.Offset(last.end)
+	if gap.First <= wanted && wanted <= gap.Last {
+		return &MissingError{Path: last.path, Have: last.size()} // it has come since it was looked for
+	}
 	return gap
 }
