@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"tairlift/checkpoint"
@@ -20,7 +21,11 @@ func (g *group) findSpool(ctx context.Context) error {
 		case err == nil:
 			g.spool = s
 		case errors.Is(err, spool.ErrNoSpool) && !g.job.o.UntilEnd:
-			g.status.idle()
+			if g.captured() {
+				g.status.waits(&waitError{reason: "spool-missing", err: err}, g.now())
+			} else {
+				g.status.idle()
+			}
 			g.await(ctx)
 		default:
 			return g.spoolErr(err)
@@ -28,6 +33,19 @@ func (g *group) findSpool(ctx context.Context) error {
 	}
 	g.vouch()
 	return nil
+}
+
+// captured tells whether a spool that is not there was: something of it was
+// applied, or capture has vouched for it.
+func (g *group) captured() bool {
+	if g.status.get().Epoch > 0 {
+		return true
+	}
+	if g.job.o.Vouched == nil {
+		return false
+	}
+	d, ok := g.job.o.Vouched(g.id)
+	return ok && !d.IsZero()
 }
 
 // awaitRDB waits for the newest epoch whose RDB has arrived whole. An epoch
@@ -70,17 +88,30 @@ func (g *group) epochInfo(m Mark) (spool.EpochInfo, error) {
 	if err != nil {
 		return spool.EpochInfo{}, g.spoolErr(err)
 	}
+	denied := false // for good, whatever a copy may bring
 	for _, e := range epochs {
-		if e.Epoch == m.Epoch && e.Start <= m.Offset && sameHistory(e, m.ReplID) {
+		if e.Epoch != m.Epoch {
+			continue
+		}
+		if e.Start <= m.Offset && sameHistory(e, m.ReplID) {
 			return e, nil
 		}
+		denied = e.Start > m.Offset || len(e.Segments) == int(e.LastSeq-e.FirstSeq)+1
 	}
-	return spool.EpochInfo{}, &StopError{
+	stop := &StopError{
 		Reason: "mark-unknown-epoch",
 		What:   fmt.Sprintf("group %s: the mark on the target is in epoch %s of %s at offset %s, which the spool does not hold", g.id, m.Epoch, m.ReplID, m.Offset),
 		Hint:   "use the folder this target was filled from, or copy its spool here again",
 	}
+	if denied || !g.follows() {
+		return spool.EpochInfo{}, stop
+	}
+	return spool.EpochInfo{}, &waitError{reason: "spool-missing", err: stop}
 }
+
+// follows tells whether the spool may be a copy under way, in which whatever
+// is not there, or no longer, is waited for.
+func (g *group) follows() bool { return !g.job.o.UntilEnd && g.job.o.Changed == nil }
 
 // sameHistory tells whether an epoch ever had the replid that it had when its
 // RDB was begun; of one whose first segments were pruned that is not known.
@@ -157,6 +188,11 @@ func (g *group) spoolErr(err error) error {
 			return &waitError{reason: "spool-missing", err: err}
 		}
 		return stop("spool-missing", "copy the folder again, whole; `tairlift spool check` lists what is missing")
+	case g.follows() && errors.As(err, &corrupt) && g.damage.changing(corrupt, g.now(), g.job.o.settle):
+		return &waitError{reason: "spool-missing", err: err}
+	case g.follows() && (errors.Is(err, spool.ErrNoSpool) || errors.Is(err, fs.ErrPermission)):
+		// The copy begins again, or its files get their rights when they are whole.
+		return &waitError{reason: "spool-missing", err: err}
 	case errors.As(err, &corrupt):
 		return stop("spool-corrupt", "run `tairlift spool check`; copy the named segment again from where it was captured, then start the same command")
 	case errors.As(err, &version):
@@ -177,12 +213,16 @@ func (g *group) openStream(m Mark) (*spool.StreamReader, error) {
 	case !errors.As(err, &gap):
 		return in, g.spoolErr(err)
 	case gap.Wanted > gap.Last:
-		return nil, &StopError{
+		stop := &StopError{
 			Reason: "mark-ahead",
 			What:   fmt.Sprintf("group %s: the mark on the target is at offset %s, ahead of the spool, which ends at %s", g.id, m.Offset, gap.Last),
 			Hint:   "a newer copy of this spool was applied to the target: copy the spool again, then start the same command",
 			Err:    err,
 		}
+		if g.follows() { // the tail is being copied once more
+			return nil, &waitError{reason: "spool-missing", err: stop}
+		}
+		return nil, stop
 	}
 	return nil, &StopError{
 		Reason: "mark-behind",

@@ -27,6 +27,7 @@ type group struct {
 	changed  <-chan struct{}
 	lane     *Lane
 	spool    *spool.Group // nil until there is one
+	damage   settle       // in its files
 	// read is the position of the last mark whose batch was answered to this
 	// process, or by its record to the one before, and its rejects stored.
 	read     repl.Offset

@@ -67,6 +67,7 @@ type Options struct {
 	chunkEntries int64         // entries of the RDB sent before replies are read
 	markEntries  int64         // entries of the RDB between two marks
 	firstWait    time.Duration // before the first session after a broken one; 0 is 100 ms
+	settle       time.Duration // before damage in a file of a copy is believed; 0 is settleTime
 }
 
 // Job applies the spool of several groups to one target.
@@ -103,6 +104,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.firstWait == 0 {
 		o.firstWait = firstWait
+	}
+	if o.settle == 0 {
+		o.settle = settleTime
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries

@@ -106,7 +106,7 @@ func TestMarksThatDoNotBelong(t *testing.T) {
 		{"far ahead of it, with an unread batch", "mark-ahead", func(r *rig2) {
 			r.setMark(func(m *Mark) { m.Start, m.Offset = m.Offset+900, m.Offset+1000 })
 		}},
-		{"before what the spool holds", "mark-behind", func(r *rig2) {
+		{"before what the spool holds", "spool-missing", func(r *rig2) {
 			r.pen.seal()
 			for seq := spool.Seq(2); seq < 9; seq++ {
 				os.Remove(spool.Path(r.dir+"/spool", 1, 1, seq))
