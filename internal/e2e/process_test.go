@@ -28,6 +28,7 @@ const (
 	exitRefused     = 5
 	exitStopped     = 6
 	exitInUse       = 11
+	exitCorrupt     = 12
 	exitInterrupted = 130
 )
 
@@ -206,6 +207,7 @@ type groupStatus struct {
 	ID       int    `json:"id"`
 	State    string `json:"state"`
 	Reason   string `json:"reason"`
+	What     string `json:"what"`
 	Source   *int64 `json:"source_offset"`
 	Captured *int64 `json:"captured_offset"`
 	Applied  *int64 `json:"applied_offset"`

@@ -43,7 +43,7 @@ func TestTheBytesOfASpoolAreChecked(t *testing.T) {
 		if got := CodeOf(SpoolCheck(t.Context(), SpoolOptions{Dir: dir, Out: io.Discard})); got != want {
 			t.Fatalf("%s at %d of %s: spool check: got exit %d, want %d", what, at, filepath.Base(name), got, want)
 		}
-		if _, err := readView(dir, "", Only{}); err != nil && CodeOf(err) != Corrupt {
+		if _, err := readView(dir, "", "", Only{}); err != nil && CodeOf(err) != Corrupt {
 			t.Fatalf("%s at %d of %s: status: got %v", what, at, filepath.Base(name), err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -86,7 +87,7 @@ func openFolder(dir string) (*folder, error) {
 			foreign = e.Name()
 		}
 	}
-	raw, err := readSmall(f.path(jobFile))
+	raw, err := readWhole(f.path(jobFile))
 	switch {
 	case err == nil:
 		if err := f.read(raw); err != nil {
@@ -106,6 +107,24 @@ func openFolder(dir string) (*folder, error) {
 	}
 	f.exist = ours
 	return f, f.checkSpool()
+}
+
+// readWhole reads a small JSON file. One that is cut short is looked at again
+// for a while: a copy under way may be writing it in place.
+func readWhole(path string) ([]byte, error) {
+	for tries := 0; ; tries++ {
+		raw, err := readSmall(path)
+		if err != nil || tries == 25 {
+			return raw, err
+		}
+		var v json.RawMessage
+		switch err := json.NewDecoder(bytes.NewReader(raw)).Decode(&v); {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			time.Sleep(20 * time.Millisecond)
+		default:
+			return raw, nil
+		}
+	}
 }
 
 func (f *folder) read(raw []byte) error {

@@ -193,8 +193,13 @@ func (r *run) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.o.Until == UntilEnd && !r.anySpool() {
-		return noSpool(r.f)
+	if r.o.Until == UntilEnd {
+		if !r.anySpool() {
+			return noSpool(r.f)
+		}
+		if _, err := r.f.readCapture(); err != nil {
+			return explain(err) // where the end is cannot be told
+		}
 	}
 	if err := r.lock(); err != nil {
 		return r.unwritable(err)

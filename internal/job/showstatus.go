@@ -129,18 +129,16 @@ func (f *folder) spooled(c *CaptureFile) (map[repl.GroupID]spool.Durable, error)
 			continue
 		}
 		sg, err := spool.OpenGroup(f.spoolDir(), f.rec.Job, g.ID)
-		if errors.Is(err, spool.ErrNoSpool) {
-			continue
+		var epochs []spool.EpochInfo
+		if err == nil {
+			epochs, err = sg.Epochs()
+		}
+		var bad *spool.CorruptError
+		if errors.Is(err, spool.ErrNoSpool) || errors.As(err, &bad) || err == nil && len(epochs) == 0 {
+			continue // nothing, a copy under way, or for `spool check` to say
 		}
 		if err != nil {
 			return nil, explain(err)
-		}
-		epochs, err := sg.Epochs()
-		if err != nil {
-			return nil, explain(err)
-		}
-		if len(epochs) == 0 {
-			continue
 		}
 		e := epochs[len(epochs)-1]
 		out[g.ID] = spool.Durable{

@@ -3,6 +3,7 @@ package job
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -399,4 +400,41 @@ func TestStatusText(t *testing.T) {
 			t.Errorf("%q is not in:\n%s", want, b.String())
 		}
 	}
+}
+
+// A copy under way may hold a part of a status file. Status shows what else is
+// there; what must know how far capture came says that it does not.
+func TestHalfAStatusFile(t *testing.T) {
+	dir := t.TempDir()
+	writeJob(t, dir, jobText(jobA, `{"id": 1, "addr": "a:1"}`))
+	captured(t, dir, jobA, 1)
+	for _, half := range []string{"", `{"version": 1, "job": "`} {
+		write(t, filepath.Join(dir, "status", "capture.json"), half)
+		write(t, filepath.Join(dir, "status", "apply-t_1.json"), half)
+		s, err := readView(dir, "", "", Only{})
+		if err != nil || s.Capture != nil || *s.Groups[0].Captured != 15 {
+			t.Errorf("status with %q: got %+v, %v, want what the spool tells", half, s, err)
+		}
+		what := filepath.Join(dir, "status", "capture.json") + " is not a status file: unexpected end of JSON input"
+		checkError(t, SpoolCheck(t.Context(), SpoolOptions{Dir: dir, Out: io.Discard}), Corrupt, what)
+		checkError(t, RunApply(t.Context(), Options{Dir: dir, Target: "127.0.0.1:1", Until: UntilEnd}), Corrupt, what)
+	}
+}
+
+func TestAJobFileBeingCopiedIsReadWhenItIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	whole := jobText(jobA, `{"id": 1, "addr": "a:1"}`)
+	writeJob(t, dir, whole[:20])
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(filepath.Join(dir, jobFile), []byte(whole), 0o644) }()
+	f, err := openFolder(dir)
+	if err != nil || f.rec.Job != jobA {
+		t.Errorf("got %v, want the job", err)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	writeJob(t, dir, whole[:20]) // and stays so
+	_, err = openFolder(dir)
+	checkError(t, err, Refused, filepath.Join(dir, jobFile)+" is not a job file: unexpected end of JSON input")
 }

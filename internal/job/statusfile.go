@@ -134,7 +134,7 @@ func (f *folder) applyStatus(target string) string {
 	return f.statePath("status", "apply-"+targetID(target)+".json")
 }
 
-const badStatusHint = "copy the file again from where it was written; a running process writes it anew; or remove it: then nothing is known of what it said"
+const badStatusHint = "is a copy under way? when it is through, start the same command again; else copy the file again from where it was written; a running process writes it anew; or remove it: then nothing is known of what it said"
 
 // readStatus reads a status file into v; false when there is none, or when it
 // is of another job or version.
