@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,8 @@ type DumpOptions struct {
 	Group repl.GroupID
 	Epoch repl.Epoch
 	Seq   Seq
-	Data  bool // payloads too, in hex
+	Data  bool // payloads too, in hex; in JSON in base64
+	JSON  bool // one object per line
 }
 
 // Dump writes one line for every segment and every frame of it, durable or
@@ -30,7 +32,7 @@ type DumpOptions struct {
 func Dump(w io.Writer, dir string, o DumpOptions) error { return dump(fsx.OS, w, dir, o) }
 
 func dump(fsys fsx.FS, out io.Writer, dir string, o DumpOptions) error {
-	w := bufio.NewWriter(out)
+	w := newDumper(out, o)
 	groups, err := listGroups(fsys, dir)
 	if err != nil {
 		return err
@@ -69,14 +71,14 @@ func dump(fsys fsx.FS, out io.Writer, dir string, o DumpOptions) error {
 				name := filepath.ToSlash(filepath.Join(g.Dir(), e.Dir(), seq.File()))
 				s, err := openSeg(fsys, Path(dir, g, e, seq), Identity{Group: g, Epoch: e}, seq)
 				if err == nil {
-					err = dumpSegment(w, s, name, o.Data)
+					err = w.segment(s, name)
 					s.close()
 				} else if err == errNotYet {
-					fmt.Fprintf(w, "segment %s: no header yet\n", name)
+					w.put(dumpRow{Row: "segment", Path: name, Error: "no header yet"}, "segment %s: no header yet\n", name)
 					err = nil
 				}
 				if err != nil {
-					fmt.Fprintf(w, "error: %v\n", err)
+					w.put(dumpRow{Row: "error", Path: name, Error: err.Error()}, "error: %v\n", err)
 					if first == nil {
 						first = err
 					}
@@ -119,13 +121,40 @@ func dumpKeys(w *bufio.Writer, fsys fsx.FS, dir string, g repl.GroupID, e repl.E
 
 func dumpTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
-func dumpSegment(w *bufio.Writer, s *segFile, name string, data bool) error {
+// dumper writes what it is given as a line of text, or as one JSON object.
+type dumper struct {
+	*bufio.Writer
+	json *json.Encoder // nil for text
+	data bool
+}
+
+func newDumper(out io.Writer, o DumpOptions) *dumper {
+	w := &dumper{Writer: bufio.NewWriter(out), data: o.Data}
+	if o.JSON {
+		w.json = json.NewEncoder(w.Writer)
+	}
+	return w
+}
+
+func (w *dumper) put(row dumpRow, format string, args ...any) {
+	if w.json == nil {
+		fmt.Fprintf(w, format, args...)
+		return
+	}
+	_ = w.json.Encode(row) // an error of the writer stays until Flush
+}
+
+func (w *dumper) segment(s *segFile, name string) error {
 	h := &s.hdr
 	phase := "rdb"
 	if h.Stream {
 		phase = "stream"
 	}
-	fmt.Fprintf(w, "segment %s: version %d, job %s, epoch from segment %d at offset %d, %s, replid %s, offset %d, rdb bytes %d, rdb size %d, created %s\n",
+	w.put(dumpRow{Row: "segment", Path: name, Segment: &dumpSegment{
+		Version: Version, Job: h.Job.String(), First: h.First, Start: h.Start, Phase: phase, ReplID: h.ReplID,
+		Offset: h.Offset, RDBBytes: h.RDBBytes, RDBSize: h.RDBSize, Created: dumpTime(h.Created),
+	}},
+		"segment %s: version %d, job %s, epoch from segment %d at offset %d, %s, replid %s, offset %d, rdb bytes %d, rdb size %d, created %s\n",
 		name, Version, h.Job, h.First, h.Start, phase, h.ReplID, h.Offset, h.RDBBytes, h.RDBSize, dumpTime(h.Created))
 	sealed, err := s.readFooter()
 	if err != nil {
@@ -153,25 +182,32 @@ func dumpSegment(w *bufio.Writer, s *segFile, name string, data bool) error {
 			}
 		}
 		if err != nil && !sealed {
-			fmt.Fprintf(w, "%10d torn: %v\n", pos, err)
+			w.put(dumpRow{Row: "torn", Pos: pos, Error: err.Error()}, "%10d torn: %v\n", pos, err)
 			return nil
 		}
 		if err != nil {
 			return &CorruptError{Path: s.path, Offset: pos, Err: err}
 		}
-		dumpFrame(w, pos, &fh, raw, data)
+		w.frame(pos, &fh, raw)
 	}
 	if sealed {
 		f := &s.foot
-		fmt.Fprintf(w, "%10d footer stream end %d, rdb end %d, rdb done %t, frames %d, raw %d, stored %d, index %d, clock %d, file crc %08x\n",
+		w.put(dumpRow{Row: "footer", Pos: s.footPos, Footer: &dumpFooter{
+			StreamEnd: int64(f.StreamEnd), RDBEnd: f.RDBEnd, RDBDone: f.RDBDone, Frames: int64(f.Frames), Raw: int64(f.RawBytes),
+			Stored: int64(f.StoredBytes), Index: len(f.Index), Clock: len(f.Clock), FileCRC: fmt.Sprintf("%08x", f.FileCRC),
+		}}, "%10d footer stream end %d, rdb end %d, rdb done %t, frames %d, raw %d, stored %d, index %d, clock %d, file crc %08x\n",
 			s.footPos, f.StreamEnd, f.RDBEnd, f.RDBDone, f.Frames, f.RawBytes, f.StoredBytes, len(f.Index), len(f.Clock), f.FileCRC)
 	} else {
-		fmt.Fprintf(w, "%10d not sealed\n", limit)
+		w.put(dumpRow{Row: "not sealed", Pos: limit}, "%10d not sealed\n", limit)
 	}
 	return nil
 }
 
-func dumpFrame(w *bufio.Writer, pos int64, h *frameHeader, raw []byte, data bool) {
+func (w *dumper) frame(pos int64, h *frameHeader, raw []byte) {
+	if w.json != nil {
+		w.put(w.frameRow(pos, h, raw), "")
+		return
+	}
 	fmt.Fprintf(w, "%10d %s offset %d, received %s", pos, h.Kind, h.Offset, dumpTime(h.Recv))
 	switch h.Kind {
 	case kindRDB, kindStream:
@@ -197,7 +233,7 @@ func dumpFrame(w *bufio.Writer, pos int64, h *frameHeader, raw []byte, data bool
 		}
 	}
 	fmt.Fprintln(w)
-	if data && h.isData() {
+	if w.data && h.isData() {
 		for line := range strings.Lines(hex.Dump(raw)) {
 			fmt.Fprintf(w, "           %s", line)
 		}

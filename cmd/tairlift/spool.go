@@ -29,12 +29,17 @@ func spoolVerb() *cli.Command {
 			spoolSub("check", "read every byte and say whether the spool is whole.", job.SpoolCheck, []string{
 				"tairlift spool check --dir /mnt/copied-job", "tairlift spool check --dir /data/job --only 1 --json",
 			}, jsonFlag()),
-			spoolSub("dump", "show the frames of segments.", job.SpoolDump, []string{
+			spoolSub("dump", "show the frames of segments, or the keys, values and commands in them.", job.SpoolDump, []string{
 				"tairlift spool dump --dir /data/job --only 1 --epoch 1 --seq 3", "tairlift spool dump --dir /data/job --only 1 --seq 3 --data",
+				"tairlift spool dump --dir /data/job --only 1 --keys", "tairlift spool dump --dir /data/job --only 1 --commands --json",
 			},
 				&cli.IntFlag{Name: "epoch", Category: catWhat, DefaultText: "all", Usage: "of epoch `N`"},
 				&cli.IntFlag{Name: "seq", Category: catWhat, DefaultText: "all", Usage: "of segment `N`"},
-				&cli.BoolFlag{Name: "data", DisableDefaultText: true, Category: catOutput, Usage: "show what the frames carry too"}),
+				&cli.BoolFlag{Name: "data", DisableDefaultText: true, Category: catOutput, Usage: "show what the frames carry too"},
+				&cli.BoolFlag{Name: "keys", DisableDefaultText: true, Category: catOutput, Usage: "show the keys of the RDB in place of frames"},
+				&cli.BoolFlag{Name: "values", DisableDefaultText: true, Category: catOutput, Usage: "show keys and values of the RDB in place of frames"},
+				&cli.BoolFlag{Name: "commands", DisableDefaultText: true, Category: catOutput, Usage: "show the commands of the stream in place of frames"},
+				jsonFlag()),
 			spoolPrune(),
 		},
 	}
@@ -74,7 +79,10 @@ func spoolSub(name, usage string, run func(context.Context, job.SpoolOptions) er
 		Flags:       append([]cli.Flag{dirFlag(), onlyFlag()}, more...),
 		Description: examples(lines...),
 	}, func(c *cli.Context) error {
-		o := job.SpoolOptions{JSON: c.Bool("json"), Epoch: c.Int("epoch"), Seq: c.Int("seq"), Data: c.Bool("data"), Out: c.App.Writer}
+		o := job.SpoolOptions{
+			JSON: c.Bool("json"), Epoch: c.Int("epoch"), Seq: c.Int("seq"), Data: c.Bool("data"),
+			Keys: c.Bool("keys"), Values: c.Bool("values"), Commands: c.Bool("commands"), Out: c.App.Writer,
+		}
 		var err error
 		if o.Dir, err = dir(c); err != nil {
 			return err
@@ -84,6 +92,13 @@ func spoolSub(name, usage string, run func(context.Context, job.SpoolOptions) er
 		}
 		if err := positive(c, "epoch", "seq"); err != nil {
 			return err
+		}
+		if o.Keys || o.Values || o.Commands {
+			for _, name := range []string{"seq", "data"} {
+				if c.IsSet(name) {
+					return usageError("leave out --"+name+", or --keys, --values and --commands", "--"+name+" picks frames")
+				}
+			}
 		}
 		return run(c.Context, o)
 	})

@@ -27,6 +27,11 @@ type SpoolOptions struct {
 	Epoch int  // dump: 0 is all
 	Seq   int  // dump: 0 is all
 	Data  bool // dump: payloads too
+
+	// What dump shows in place of frames.
+	Keys     bool // of the RDB
+	Values   bool // of the RDB, with their keys
+	Commands bool // of the stream
 }
 
 // openSpool opens DIR and picks the groups that have a spool.
@@ -170,19 +175,4 @@ func pickVouched(all map[repl.GroupID]spool.Durable, only Only) map[repl.GroupID
 		}
 	}
 	return out
-}
-
-// SpoolDump shows the frames.
-func SpoolDump(_ context.Context, o SpoolOptions) error {
-	f, ids, err := openSpool(o)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		err := spool.Dump(o.Out, f.spoolDir(), spool.DumpOptions{Group: id, Epoch: repl.Epoch(o.Epoch), Seq: spool.Seq(o.Seq), Data: o.Data})
-		if err != nil {
-			return explain(err)
-		}
-	}
-	return nil
 }

@@ -74,6 +74,8 @@ type Decoder struct {
 	typ  int   // that byte, or NoType
 	err  error
 
+	checked bool // the footer held the right checksum
+
 	entry Entry
 	open  bool   // the value of entry is still to be read
 	text  []byte // keys, and whatever is decoded outside entries
@@ -116,6 +118,11 @@ func (d *Decoder) Boundary() Boundary { return d.at }
 // Offset counts the file's bytes that have been understood so far; after
 // io.EOF it is the file's size.
 func (d *Decoder) Offset() int64 { return d.w.base + int64(d.w.keep) }
+
+// Checked tells, after io.EOF, whether the file's checksum was there and right.
+// It is not there before version 5 and from servers that have it switched off,
+// and not computed after Resume.
+func (d *Decoder) Checked() bool { return d.checked }
 
 // Version is the RDB version of the file, or 0 while the header has not been
 // read.
@@ -504,6 +511,7 @@ func (d *Decoder) footer() error {
 		if d.w.check && stored != 0 && stored != d.w.sum {
 			return checksumError(d.w.sum, stored)
 		}
+		d.checked = d.w.check && stored != 0
 		d.w.low, d.w.keep = d.w.pos, d.w.pos
 	}
 	switch err := d.w.fill(1); {

@@ -218,7 +218,11 @@ func TestFooter(t *testing.T) {
 		"bytes behind the end of version 4 are an error": {*body("0004").raw(byte(opEOF), byte(0)), errAny},
 	} {
 		t.Run(name, func(t *testing.T) {
-			entries, err := readAll(NewDecoder(bytes.NewReader(c.data), Options{}))
+			d := NewDecoder(bytes.NewReader(c.data), Options{})
+			entries, err := readAll(d)
+			if want := bytes.Equal(c.data, good) || name == "version 5 has one"; d.Checked() != want && err == nil {
+				t.Errorf("got checked %v, want %v", d.Checked(), want)
+			}
 			if len(entries) != 1 || (err == nil) != (c.want == nil) || c.want != errAny && !errors.Is(err, c.want) {
 				t.Errorf("got %d entries, %v, want 1, %v", len(entries), err, c.want)
 			}

@@ -1,0 +1,197 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+	"tairlift/spool"
+)
+
+// SpoolDump shows the frames, or with Keys, Values or Commands what they hold.
+func SpoolDump(ctx context.Context, o SpoolOptions) error {
+	f, ids, err := openSpool(o)
+	if err != nil {
+		return err
+	}
+	if o.Keys || o.Values || o.Commands {
+		return o.contents(ctx, f, ids)
+	}
+	shown := false
+	for _, id := range ids {
+		err := spool.Dump(o.Out, f.spoolDir(), spool.DumpOptions{
+			Group: id, Epoch: repl.Epoch(o.Epoch), Seq: spool.Seq(o.Seq), Data: o.Data, JSON: o.JSON,
+		})
+		if errors.Is(err, spool.ErrNoSpool) && (o.Epoch != 0 || o.Seq != 0) {
+			continue // another group may have it
+		}
+		if err != nil {
+			return explain(err)
+		}
+		shown = true
+	}
+	if !shown {
+		return o.nothing()
+	}
+	return nil
+}
+
+// nothing is the end of a dump whose epoch or segment is in no group.
+func (o SpoolOptions) nothing() *Error {
+	what := "segment"
+	if o.Seq != 0 {
+		what += " " + strconv.Itoa(o.Seq)
+	}
+	if o.Epoch != 0 {
+		what += " of epoch " + strconv.Itoa(o.Epoch)
+	}
+	return usage("`tairlift spool ls` with this --dir shows the segments that are there", "the spool has no %s", what)
+}
+
+// contents shows keys, values and commands out of the spool, epoch by epoch.
+func (o SpoolOptions) contents(ctx context.Context, f *folder, ids []repl.GroupID) error {
+	vouched, err := f.vouched()
+	if err != nil {
+		return explain(err)
+	}
+	v := newListing(o.Out, o.JSON)
+	shown := false
+	for _, id := range ids {
+		g, err := spool.OpenGroup(f.spoolDir(), f.rec.Job, id)
+		if errors.Is(err, spool.ErrNoSpool) {
+			continue // a folder only, so far
+		}
+		if err != nil {
+			return explain(err)
+		}
+		if d, ok := vouched[id]; ok {
+			g.Vouch(d)
+		}
+		epochs, err := g.Epochs()
+		if err != nil {
+			return explain(err)
+		}
+		for _, e := range epochs {
+			if o.Epoch != 0 && e.Epoch != repl.Epoch(o.Epoch) {
+				continue
+			}
+			shown = true
+			err := o.epoch(ctx, v, g, id, e)
+			if ferr := v.w.Flush(); err == nil {
+				err = ferr
+			}
+			if err != nil {
+				return explainRDB(fmt.Sprintf("group %s epoch %s", id, e.Epoch), err)
+			}
+		}
+	}
+	switch {
+	case shown:
+		return nil
+	case o.Epoch != 0:
+		return o.nothing()
+	}
+	return noSpool(f)
+}
+
+// epoch shows what is durable of one epoch.
+func (o SpoolOptions) epoch(ctx context.Context, v *listing, g *spool.Group, id repl.GroupID, e spool.EpochInfo) error {
+	if err := v.in(id, e.Epoch); err != nil {
+		return err
+	}
+	start := repl.Offset(-1)
+	for _, s := range e.Segments {
+		if s.Stream {
+			start = repl.Offset(s.From)
+			break
+		}
+	}
+	if (o.Keys || o.Values) && e.FirstSeq == e.Segments[0].Seq {
+		r, err := g.OpenRDB(e.Epoch)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		size := r.Size()
+		if err := v.rdb(ctx, r, o.Values, &size); err != nil {
+			return err
+		}
+	}
+	if !o.Commands || start < 0 {
+		return nil
+	}
+	r, err := g.OpenStream(e.Epoch, start)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return v.commands(ctx, r, start)
+}
+
+// commands shows what the stream holds behind start.
+func (v *listing) commands(ctx context.Context, r *spool.StreamReader, start repl.Offset) error {
+	p := resp.NewParser(start)
+	db := -1 // until the first SELECT: not known where the stream's beginning was pruned
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f, err := r.Next()
+		if errors.Is(err, spool.ErrEnd) || errors.Is(err, spool.ErrEpochEnd) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if f.Data == nil {
+			continue // clock samples
+		}
+		p.Feed(f.Data)
+		for {
+			c, ok, err := p.Next()
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if len(c.Args) == 2 && strings.EqualFold(string(c.Args[0]), "SELECT") {
+				if n, err := strconv.Atoi(string(c.Args[1])); err == nil {
+					db = n
+				}
+			}
+			if err := v.command(c, db); err != nil {
+				return err
+			}
+		}
+	}
+	if v.json != nil {
+		return v.row("stream", map[string]any{"offset": p.Offset(), "rest": p.Buffered()})
+	}
+	_, err := fmt.Fprintf(v.w, "%10d end of stream, %d bytes of a command behind it\n", p.Offset(), p.Buffered())
+	return err
+}
+
+func (v *listing) command(c resp.Command, db int) error {
+	if v.json != nil {
+		row := map[string]any{"end": c.End, "db": db, "args": texts(c.Args)}
+		if db < 0 {
+			row["db"] = nil
+		}
+		return v.row("command", row)
+	}
+	name := "?"
+	if db >= 0 {
+		name = strconv.Itoa(db)
+	}
+	fmt.Fprintf(v.w, "%10d db %s", c.End, name)
+	for _, a := range c.Args {
+		v.w.WriteByte(' ')
+		v.quote(a)
+	}
+	return v.w.WriteByte('\n')
+}
