@@ -58,8 +58,8 @@ func dump(fsys fsx.FS, out io.Writer, dir string, o DumpOptions) error {
 					continue
 				}
 				shown++
-				if err := dumpKeys(w, fsys, dir, g, e, seq, o.Data); err != nil {
-					fmt.Fprintf(w, "error: %v\n", err)
+				if err := w.keys(fsys, dir, g, e, seq); err != nil {
+					w.put(dumpRow{Row: "error", Path: KeysPath(dir, g, e, seq), Error: err.Error()}, "error: %v\n", err)
 					first = cmp.Or(first, err)
 				}
 			}
@@ -96,29 +96,6 @@ func (o *DumpOptions) picks(g repl.GroupID, e repl.Epoch, seq Seq) bool {
 	return (o.Group == 0 || g == o.Group) && (o.Epoch == 0 || e == o.Epoch) && (o.Seq == 0 || seq == o.Seq)
 }
 
-// dumpKeys shows what is left of a pruned segment.
-func dumpKeys(w *bufio.Writer, fsys fsx.FS, dir string, g repl.GroupID, e repl.Epoch, seq Seq, data bool) error {
-	path := KeysPath(dir, g, e, seq)
-	k, err := openKeys(fsys, path, Identity{Group: g, Epoch: e}, seq)
-	if err != nil {
-		return err
-	}
-	defer k.close()
-	i, h := k.info(), &k.head.hdr
-	phase := "rdb"
-	if h.Stream {
-		phase = "stream"
-	}
-	fmt.Fprintf(w, "pruned %s: version %d, job %s, epoch from segment %d at offset %d, %s %d to %d, had %d bytes, pruned %s, keys %d, opaque commands %d\n",
-		filepath.ToSlash(filepath.Join(g.Dir(), e.Dir(), keysName(seq))), KeysVersion, h.Job, h.First, h.Start, phase, i.From, i.To, i.Bytes, dumpTime(k.head.pruned), i.Keys, i.Opaque)
-	return k.each(func(fp Fingerprint) error {
-		if data {
-			fmt.Fprintf(w, "           %x\n", fp)
-		}
-		return nil
-	})
-}
-
 func dumpTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // dumper writes what it is given as a line of text, or as one JSON object.
@@ -142,6 +119,32 @@ func (w *dumper) put(row dumpRow, format string, args ...any) {
 		return
 	}
 	_ = w.json.Encode(row) // an error of the writer stays until Flush
+}
+
+// keys shows what is left of a pruned segment.
+func (w *dumper) keys(fsys fsx.FS, dir string, g repl.GroupID, e repl.Epoch, seq Seq) error {
+	path := KeysPath(dir, g, e, seq)
+	k, err := openKeys(fsys, path, Identity{Group: g, Epoch: e}, seq)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	i, h := k.info(), &k.head.hdr
+	i.Path = filepath.ToSlash(filepath.Join(g.Dir(), e.Dir(), keysName(seq)))
+	phase := "rdb"
+	if h.Stream {
+		phase = "stream"
+	}
+	w.put(dumpRow{Row: "pruned", Path: i.Path, Pruned: &i},
+		"pruned %s: version %d, job %s, epoch from segment %d at offset %d, %s %d to %d, had %d bytes, pruned %s, keys %d, opaque commands %d\n",
+		i.Path, KeysVersion, h.Job, h.First, h.Start, phase, i.From, i.To, i.Bytes, dumpTime(k.head.pruned), i.Keys, i.Opaque)
+	return k.each(func(fp Fingerprint) error {
+		if w.data {
+			text := hex.EncodeToString(fp[:])
+			w.put(dumpRow{Row: "fingerprint", Fingerprint: text}, "           %s\n", text)
+		}
+		return nil
+	})
 }
 
 func (w *dumper) segment(s *segFile, name string) error {

@@ -7,7 +7,7 @@ import (
 )
 
 // dumpRow is one line of Dump in JSON. Row says what it is: segment, frame,
-// footer, "not sealed", torn or error.
+// footer, "not sealed", torn, pruned, fingerprint or error.
 type dumpRow struct {
 	Row     string       `json:"row"`
 	Path    string       `json:"path,omitempty"`
@@ -16,6 +16,9 @@ type dumpRow struct {
 	Frame   *dumpFrame   `json:"frame,omitempty"`
 	Footer  *dumpFooter  `json:"footer,omitempty"`
 	Error   string       `json:"error,omitempty"`
+
+	Pruned      *PrunedSegment `json:"pruned,omitempty"`
+	Fingerprint string         `json:"fingerprint,omitempty"`
 }
 
 type dumpSegment struct {

@@ -149,7 +149,7 @@ func TestAHoleIsMissing(t *testing.T) {
 		{"all behind the segment's header", segHeaderSize, size, 0},
 		{"the segment's header too", 0, size, 0},
 		{"the second half of the segment's header", 70, 600, 0},
-		{"the footer and what is before it", size - trailerSize - 200, size - trailerSize, 0},
+		{"the footer and what is before it", size - trailerSize - 200, size - trailerSize, 3000},
 		{"the trailer", size - trailerSize, size, 5000},
 		{"a part of the trailer", size - 12, size, 5000},
 	} {

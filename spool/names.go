@@ -81,7 +81,7 @@ func (n *names) rdb(add func(Fingerprint) error) (keysEnd, error) {
 		return end, err
 	}
 	at := rdb.Boundary{Offset: n.from.Offset, DB: int(n.from.DB), Version: int(n.from.Version)}
-	dec := rdb.Resume(in, at, rdb.Options{NoStringPayload: true})
+	dec := rdb.Resume(in, at, rdb.Options{Hold: -1})
 	for {
 		if at := dec.Boundary(); at.Offset >= n.end {
 			end.Next = place{Offset: at.Offset, DB: uint32(at.DB), Version: uint32(at.Version)}
@@ -96,6 +96,9 @@ func (n *names) rdb(add func(Fingerprint) error) (keysEnd, error) {
 			return end, err
 		}
 		if err := add(FingerprintOf(e.DB, e.Key)); err != nil {
+			return end, err
+		}
+		if err := dec.Skip(); err != nil {
 			return end, err
 		}
 	}

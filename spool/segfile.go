@@ -293,7 +293,9 @@ func (s *segFile) vouch(d Durable) error {
 	case d.Seq == s.hdr.Seq && s.size() < want:
 		return &MissingError{Path: s.path, Have: s.size(), Want: want}
 	case d.Seq == s.hdr.Seq && d.Sealed && !s.sealed:
-		return s.bad(want-trailerSize, want-trailerSize, want, errors.New("trailer is not valid, and the seal is vouched for"))
+		// Its footer may be what is not valid: look from where the frames end.
+		from := min(max(s.scanPos, want-trailerSize-frameHeaderSize-maxRaw), want-trailerSize)
+		return s.bad(want-trailerSize, from, want, errors.New("seal is not valid, and it is vouched for"))
 	case whole && !s.sealed:
 		return &MissingError{Path: s.path, Have: s.size()}
 	case want > s.limit && !whole:

@@ -205,7 +205,10 @@ func (ss *segments) before(i int, wanted repl.Offset, d Durable) error {
 		next = ss.seqs[i-1] + 1
 	}
 	if next < h.Seq && wanted >= h.Start {
-		return &MissingError{Path: ss.g.path(ss.epoch, h.Seq-1)}
+		err := ss.g.gone(ss.epoch, h.Seq-1)
+		if _, pruned := err.(*PrunedError); !pruned {
+			return err
+		}
 	}
 	return ss.gap(wanted, d)
 }

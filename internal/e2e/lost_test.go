@@ -10,7 +10,6 @@ import (
 	"tairlift/spool"
 )
 
-
 // says fails the test unless stderr has a line of what, and one of a hint.
 func (p *process) says(what, hint string) {
 	p.t.Helper()
