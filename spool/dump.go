@@ -196,8 +196,8 @@ func (w *dumper) segment(s *segFile, name string) error {
 	if sealed {
 		f := &s.foot
 		w.put(dumpRow{Row: "footer", Pos: s.footPos, Footer: &dumpFooter{
-			StreamEnd: int64(f.StreamEnd), RDBEnd: f.RDBEnd, RDBDone: f.RDBDone, Frames: int64(f.Frames), Raw: int64(f.RawBytes),
-			Stored: int64(f.StoredBytes), Index: len(f.Index), Clock: len(f.Clock), FileCRC: fmt.Sprintf("%08x", f.FileCRC),
+			StreamEnd: f.StreamEnd, RDBEnd: f.RDBEnd, RDBDone: f.RDBDone, Frames: int64(f.Frames), Raw: f.RawBytes,
+			Stored: f.StoredBytes, Index: len(f.Index), Clock: len(f.Clock), FileCRC: fmt.Sprintf("%08x", f.FileCRC),
 		}}, "%10d footer stream end %d, rdb end %d, rdb done %t, frames %d, raw %d, stored %d, index %d, clock %d, file crc %08x\n",
 			s.footPos, f.StreamEnd, f.RDBEnd, f.RDBDone, f.Frames, f.RawBytes, f.StoredBytes, len(f.Index), len(f.Clock), f.FileCRC)
 	} else {

@@ -96,11 +96,15 @@ func texts(list [][]byte) []text {
 	return out
 }
 
+// put writes s. An error of the writer stays with it, and ends the listing at
+// the next line.
+func (v *listing) put(s string) { _, _ = v.w.WriteString(s) }
+
 // quote writes b in quotes, whatever its size.
 func (v *listing) quote(b []byte) {
-	v.w.WriteByte('"')
+	v.put(`\"`)
 	v.escape(b)
-	v.w.WriteByte('"')
+	v.put(`\"`)
 }
 
 func (v *listing) escape(b []byte) {
@@ -108,20 +112,20 @@ func (v *listing) escape(b []byte) {
 	for _, c := range b {
 		switch {
 		case c == '"' || c == '\\':
-			v.w.WriteByte('\\')
-			v.w.WriteByte(c)
+			_ = v.w.WriteByte('\\')
+			_ = v.w.WriteByte(c)
 		case c == '\n':
-			v.w.WriteString(`\n`)
+			v.put(`\n`)
 		case c == '\r':
-			v.w.WriteString(`\r`)
+			v.put(`\r`)
 		case c == '\t':
-			v.w.WriteString(`\t`)
+			v.put(`\t`)
 		case c >= ' ' && c < 0x7f:
-			v.w.WriteByte(c)
+			_ = v.w.WriteByte(c)
 		default:
-			v.w.WriteString(`\x`)
-			v.w.WriteByte(hex[c>>4])
-			v.w.WriteByte(hex[c&15])
+			v.put(`\x`)
+			_ = v.w.WriteByte(hex[c>>4])
+			_ = v.w.WriteByte(hex[c&15])
 		}
 	}
 }
@@ -270,13 +274,13 @@ func (v *listing) element(kind rdb.Kind, e rdb.Element) error {
 		_, err := v.w.WriteString("\"\n")
 		return err
 	}
-	v.w.WriteString(indent)
+	v.put(indent)
 	switch kind {
 	case rdb.KindStream:
 		v.stream(e.Stream)
 	case rdb.KindString:
 		if v.bytes = e.More; e.More {
-			v.w.WriteByte('"')
+			v.put(`\"`)
 			v.escape(e.A)
 			return nil
 		}
@@ -285,10 +289,10 @@ func (v *listing) element(kind rdb.Kind, e rdb.Element) error {
 		v.quote(e.A)
 		switch kind {
 		case rdb.KindHash:
-			v.w.WriteString(" = ")
+			v.put(" = ")
 			v.quote(e.B)
 		case rdb.KindZSet:
-			v.w.WriteString(" score " + score(e.Score))
+			v.put(" score " + score(e.Score))
 		}
 	}
 	return v.w.WriteByte('\n')
@@ -298,14 +302,14 @@ func score(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 
 func (v *listing) stream(s *rdb.StreamElement) {
 	named := func(word string, name []byte) {
-		v.w.WriteString(word + " ")
+		v.put(word + " ")
 		v.quote(name)
 	}
 	switch s.Part {
 	case rdb.StreamEntry:
 		fmt.Fprintf(v.w, "entry %s", s.ID)
 		for _, f := range s.Fields {
-			v.w.WriteByte(' ')
+			v.put(" ")
 			v.quote(f)
 		}
 	case rdb.StreamInfo:

@@ -190,7 +190,7 @@ func (v *listing) command(c resp.Command, db int) error {
 	}
 	fmt.Fprintf(v.w, "%10d db %s", c.End, name)
 	for _, a := range c.Args {
-		v.w.WriteByte(' ')
+		v.put(" ")
 		v.quote(a)
 	}
 	return v.w.WriteByte('\n')

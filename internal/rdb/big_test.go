@@ -114,7 +114,7 @@ func rawOf(text []part) []part {
 func lzfParts(text []part) []part {
 	var packed []part
 	for _, p := range text {
-		packed = append(packed, once([]byte(literals(p.b))))
+		packed = append(packed, once(literals(p.b)))
 		left := len(p.b) * (p.n - 1)
 		if left <= 0 {
 			continue
@@ -122,7 +122,7 @@ func lzfParts(text []part) []part {
 		dist := len(p.b) - 1
 		packed = append(packed, part{[]byte{7<<5 | byte(dist>>8), lzfMaxRun - 9, byte(dist)}, left / lzfMaxRun})
 		rest := append(bytes.Clone(p.b), p.b...)[(left/lzfMaxRun*lzfMaxRun)%len(p.b):]
-		packed = append(packed, once([]byte(literals(rest[:left%lzfMaxRun]))))
+		packed = append(packed, once(literals(rest[:left%lzfMaxRun])))
 	}
 	head := append([]byte{0xc3}, appendLength(nil, uint64(sizeOf(packed)))...)
 	return append([]part{once(appendLength(head, uint64(sizeOf(text))))}, packed...)
