@@ -66,7 +66,7 @@ type Options struct {
 	// stream: fewer fsyncs and larger frames for later bytes. 0: none.
 	SyncGap time.Duration
 
-	// Buffer is how many bytes may wait for the disk in memory. 0: 1 MiB.
+	// Buffer is how many bytes may wait for the disk in memory. 0: 256 KiB.
 	Buffer int
 }
 
@@ -115,7 +115,7 @@ func (o Options) withDefaults() Options {
 	set(&o.RecordEvery, 500*time.Millisecond)
 	set(&o.SampleEvery, time.Second)
 	if o.Buffer <= 0 {
-		o.Buffer = 1 << 20
+		o.Buffer = 256 << 10
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -139,6 +139,7 @@ func (r *run) run(ctx context.Context) error {
 		}
 		return r.last(explain(err))
 	}
+	defer boundHeap(len(r.groups))()
 	return r.last(r.work(ctx))
 }
 
