@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"time"
-
-	"tairlift/internal/resp"
 )
 
 // applyRDB measures the RDB phase, applyStream the stream phase of apply.
@@ -36,49 +33,53 @@ func (b *bench) applyStream() error {
 // emptied target. The binary's time is that of the whole process.
 func (b *bench) apply(d *dataset, r *row, work int64) error {
 	var startup, stop []time.Duration
-	dir := ""
+	var cpu []float64
+	var ours, theirs []turn
 	for range b.runs {
-		dir = b.folder("apply")
+		dir := b.folder("apply")
 		if err := travel(d.dir, dir); err != nil {
 			return err
 		}
-		if err := b.flush(); err != nil {
-			return err
-		}
-		settle()
-		seen := watch(b.ctx, b.target.Addr, d.keys)
-		ours, err := b.tairlift("apply", "--dir", dir, "--target", b.target.Addr, "--until", "end")
-		first, last := seen()
+		mine, err := b.turn(d, func() (time.Duration, error) {
+			p, err := b.spawn("apply", "--dir", dir, "--target", b.target.Addr, "--until", "end")
+			if err != nil {
+				return 0, err
+			}
+			took, err := p.wait(b.ctx)
+			if err == nil {
+				cpu = append(cpu, (p.Cmd.ProcessState.UserTime() + p.Cmd.ProcessState.SystemTime()).Seconds())
+			}
+			return took, err
+		})
 		if err != nil {
 			return err
 		}
-		if err := b.landed(d); err != nil {
-			return err
-		}
-		startup = append(startup, first)
-		if last > 0 {
-			stop = append(stop, ours-last)
-		}
-		if err := b.flush(); err != nil {
-			return err
-		}
-		settle()
-		seen = watch(b.ctx, b.target.Addr, d.keys) // the raw side bears it too
-		theirs, err := blast(b.ctx, b.target.Addr, d.loads...)
-		seen()
+		raw, err := b.turn(d, func() (time.Duration, error) { return blast(b.ctx, b.target.Addr, d.loads...) })
 		if err != nil {
 			return err
 		}
-		if err := b.landed(d); err != nil {
-			return err
+		ours, theirs = append(ours, mine), append(theirs, raw)
+		r.add(float64(work), mine.took, raw.took)
+		startup = append(startup, mine.first)
+		if mine.last > 0 {
+			stop = append(stop, mine.took-mine.last)
 		}
-		r.add(float64(work), ours, theirs)
-		b.say("   %.3f s against %.3f s raw: %.2f", ours.Seconds(), theirs.Seconds(), theirs.Seconds()/ours.Seconds())
+		b.say("   apply %s; raw %s; ratio %.2f, without waits %.2f", mine, raw, raw.took.Seconds()/mine.took.Seconds(), raw.own()/mine.own())
 	}
 	r.note("The time of apply is that of the whole process. From its start to the first key on the target: median %.0f ms, "+
 		"which the raw side does not pay: its sockets are open.", 1000*median(seconds(startup)))
 	if len(stop) > 0 {
 		r.note("From the last key on the target to the end of the process: median %.0f ms.", 1000*median(seconds(stop)))
+	}
+	r.note("CPU time: apply %.2f s; the target %.2f s for apply, %.2f s for the raw side.", median(cpu), median(each(ours, cpuOf)), median(each(theirs, cpuOf)))
+	if ours[0].waits {
+		var ratios []float64
+		for i := range ours {
+			ratios = append(ratios, theirs[i].own()/ours[i].own())
+		}
+		r.note("Other processes keep the target waiting for a core; without that time, which is %.2f s and %.2f s, the ratio is **%.2f** (%s). "+
+			"The target slept, with nothing to do, for %.2f s and %.2f s.", median(each(ours, waitOf)), median(each(theirs, waitOf)),
+			median(ratios), spread(ratios), median(each(ours, idleOf)), median(each(theirs, idleOf)))
 	}
 	b.rows = append(b.rows, r)
 	return b.verify(d)
@@ -109,50 +110,3 @@ func (b *bench) verify(d *dataset) error {
 	_, err := b.tairlift("verify", "--dir", dir, "--level", "full")
 	return err
 }
-
-const watchEvery = 2 * time.Millisecond
-
-// watch asks the target how many keys it holds until the function it returns is
-// called, which tells when the first and the last of them were seen.
-func watch(ctx context.Context, addr string, all int64) func() (first, last time.Duration) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	var first, last time.Duration
-	begun := time.Now()
-	go func() {
-		defer close(done)
-		conn, err := resp.Dial(ctx, addr, "")
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		tick := time.NewTicker(watchEvery)
-		defer tick.Stop()
-		for ctx.Err() == nil {
-			rep, err := conn.Do(ctx, "DBSIZE")
-			if err != nil {
-				return
-			}
-			at := time.Since(begun)
-			if first == 0 && rep.Int > ownKeys {
-				first = at
-			}
-			if last == 0 && rep.Int == all+ownKeys {
-				last = at
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-			}
-		}
-	}()
-	return func() (time.Duration, time.Duration) {
-		cancel()
-		<-done
-		return first, last
-	}
-}
-
-// ownKeys is how many keys of its own apply keeps on the target for a dataset: a
-// mark for each group, and the list of jobs.
-const ownKeys = groups + 1
