@@ -25,6 +25,7 @@ const patience = 2 * time.Minute
 const (
 	exitOK          = 0
 	exitFailed      = 1
+	exitUsage       = 2
 	exitRefused     = 5
 	exitStopped     = 6
 	exitInUse       = 11
@@ -199,6 +200,7 @@ func (p *process) lastLine(v any) {
 type status struct {
 	CaughtUp bool          `json:"caught_up"`
 	Target   string        `json:"target"`
+	Targets  []string      `json:"targets"`
 	Taints   []string      `json:"taints"`
 	Groups   []groupStatus `json:"groups"`
 }
