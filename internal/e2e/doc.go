@@ -14,6 +14,9 @@
 //	TestTargetFull        a target out of memory, in both phases
 //	TestLateApply         deadlines are the source's, however late they are applied
 //	TestRecordedSession   a recorded codis-server 3.2.11 as the source
+//	TestCopiesUnderWay    copies made all the time, in every manner, each followed by an apply
+//	TestReadOnlySpool     --state: nothing is written under --dir
+//	TestOneSpoolSeveralTargets  a sync and two applies from one folder
 //	TestInUse             one process at a time in a folder
 //	TestSecondApply       a copied folder takes the target over; the older apply stops
 //
