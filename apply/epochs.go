@@ -182,6 +182,9 @@ func (g *group) spoolErr(err error) error {
 		return nil
 	case errors.As(err, &pruned):
 		return stop("spool-pruned", "what was pruned does not come back: use a folder that still holds it, or start over with a fresh --dir and an empty target; `--keep epoch` keeps what a fresh target needs")
+	case errors.As(err, &missing) && missing.Hole && g.job.o.Changed != nil:
+		// Capture writes here itself, so nobody will fill it.
+		return stop("spool-corrupt", "run `tairlift spool check`; a disk has lost what was written: what follows needs a fresh --dir, or this segment from a copy")
 	case errors.As(err, &missing), errors.Is(err, spool.ErrRDBIncomplete), errors.Is(err, spool.ErrNoEpoch):
 		// Of an epoch that the mark is in, everything up to the mark was here.
 		if !g.job.o.UntilEnd {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tairlift/internal/repl"
 	"tairlift/spool"
 )
 
@@ -188,6 +189,44 @@ func TestACopyThatShrankIsWaitedFor(t *testing.T) {
 				check(a.stop())
 				r.want(tt.claim, map[string]string{"0 GET n": "4"})
 			})
+		}
+	}
+}
+
+func TestAHoleIsWaitedForInACopyOnly(t *testing.T) {
+	rig := bareRig(t, 1)
+	for _, live := range []bool{false, true} {
+		r := rig.again(t)
+		p := r.craft(1, 1, "k v").write("INCR n").write("INCR n")
+		p.seal()
+		path := spool.Path(r.dir+"/spool", 1, 1, 2)
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := bytes.Clone(whole)
+		clear(b[200:])
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r.vouched = func() (spool.Durable, bool) { return p.w.Durable(), true }
+		if live {
+			never := make(chan struct{})
+			a := r.start(Options{Changed: func(repl.GroupID) <-chan struct{} { return never }})
+			var stop *StopError
+			if err := a.wait(); !errors.As(err, &stop) || stop.Reason != "spool-corrupt" {
+				t.Errorf("where capture writes: got %v, want a stop with reason spool-corrupt", err)
+			}
+			continue
+		}
+		a := r.start(Options{settle: time.Nanosecond})
+		a.waitsFor(t, "spool-missing")
+		if err := os.WriteFile(path, whole, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		a.reaches(t, p.end)
+		if err := a.stop(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
