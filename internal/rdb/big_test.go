@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -302,6 +303,31 @@ func TestAValueOfAnySizeIsReadInLittleMemory(t *testing.T) {
 					t.Errorf("got a heap of %d bytes over the %d before, want at most %d", m.peak-before, before, bound)
 				}
 			})
+		}
+	}
+}
+
+func TestBigPackedNodesOfABodyComeAsFromAFile(t *testing.T) {
+	for name, v := range bigValues(1 << 20) {
+		var body []byte
+		for _, p := range v.body {
+			body = append(body, bytes.Repeat(p.b, p.n)...)
+		}
+		want, err := collect(v.typ, body)
+		if _, n, nerr := Elements(v.typ, body, func(Element) error { return nil }); err != nil || nerr != nil || n != v.n {
+			t.Errorf("%s: got %d elements, %v, %v, want %d", name, n, err, nerr, v.n)
+			continue
+		}
+		d := Resume(bytes.NewReader(append(enc(v.typ, "k"), body...)), Boundary{Offset: 9, Version: 11}, Options{Hold: -1})
+		e, err := d.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := walk(d, e); err != nil || !slices.Equal(got.elements, want) {
+			t.Errorf("%s: walked to %d elements, %v, want the %d of the body", name, len(got.elements), err, len(want))
+		}
+		if _, _, err := Elements(v.typ, body[:len(body)-1], func(Element) error { return nil }); err == nil {
+			t.Errorf("%s: cut by a byte: no error", name)
 		}
 	}
 }
