@@ -102,9 +102,9 @@ func (v *listing) put(s string) { _, _ = v.w.WriteString(s) }
 
 // quote writes b in quotes, whatever its size.
 func (v *listing) quote(b []byte) {
-	v.put(`\"`)
+	v.put(`"`)
 	v.escape(b)
-	v.put(`\"`)
+	v.put(`"`)
 }
 
 func (v *listing) escape(b []byte) {
@@ -280,7 +280,7 @@ func (v *listing) element(kind rdb.Kind, e rdb.Element) error {
 		v.stream(e.Stream)
 	case rdb.KindString:
 		if v.bytes = e.More; e.More {
-			v.put(`\"`)
+			v.put(`"`)
 			v.escape(e.A)
 			return nil
 		}
