@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var bigBytes = flag.Int("big", 64<<20, "size of each value that is made up to be too big to hold")
+var bigBytes = flag.Int("big", 32<<20, "size of each value that is made up to be too big to hold")
 
 // part is bytes that occur n times in a row.
 type part struct {
