@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -145,11 +144,11 @@ func (s *snapshot) open(ctx context.Context, in *spool.RDBReader, m Mark) error 
 		s.dec = rdb.NewDecoder(in, o)
 		return nil
 	}
-	header := make([]byte, 9)
+	header := make([]byte, rdb.HeaderSize)
 	if _, err := io.ReadFull(in, header); err != nil {
 		return s.g.spoolErr(err)
 	}
-	version, err := strconv.Atoi(string(header[5:]))
+	version, err := rdb.ParseHeader(header)
 	if err != nil {
 		return s.corrupt(err)
 	}
