@@ -19,20 +19,23 @@ var errAgain = errors.New("begin again from the mark")
 // rejected records the commands of a committed batch that failed. stop is a
 // StopError, unless the job goes on past rejects; err is that of the store.
 func (g *group) rejected(b *Batch, failed []resp.ExecError) (stop, err error) {
+	if len(failed) == 0 {
+		return nil, nil
+	}
+	at := make([]int, len(failed))
+	for i, f := range failed {
+		at[i] = f.Index
+	}
 	var rejects []checkpoint.Reject
 	astray := -1
-	for _, f := range failed {
-		args, err := b.command(f.Index)
-		if err != nil {
-			return nil, err
-		}
+	err = b.commands(at, func(i int, args [][]byte) {
 		if string(args[0]) == "SELECT" && astray < 0 { // ours: proven before, but the target may have changed
 			astray = len(rejects)
 		}
-		rejects = append(rejects, g.newReject(b.cmds[f.Index], args, f.Err, true))
-	}
-	if len(rejects) == 0 {
-		return nil, nil
+		rejects = append(rejects, g.newReject(b.cmds[i], args, failed[len(rejects)].Err, true))
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := g.addRejects(rejects); err != nil {
 		return nil, err
