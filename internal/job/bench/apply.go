@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
 )
 
@@ -23,10 +22,49 @@ func (b *bench) applyStream() error {
 	if err != nil {
 		return err
 	}
+	if err := b.bound(d); err != nil {
+		return err
+	}
 	return b.apply(d, &row{
 		what: fmt.Sprintf("apply, stream phase, exactly once: %d mixed commands of 2 groups in the spool", d.replies), goal: 0.85, text: ">= 0.85",
 		against: "the same commands, encoded beforehand, written raw down two sockets", unit: "commands/s",
 	}, int64(d.replies))
+}
+
+// inOne is how many commands the raw transactions hold, as apply's batches do.
+const inOne = 1000
+
+// bound measures what transactions alone cost the target: raw sockets with MULTI
+// and EXEC around every so many commands against raw sockets without.
+func (b *bench) bound(d *dataset) error {
+	loads := make([]load, len(d.loads))
+	for i, l := range d.loads {
+		var err error
+		if loads[i], err = transactions(l, inOne); err != nil {
+			return err
+		}
+	}
+	r := &row{
+		what: fmt.Sprintf("no tool: the stream's commands raw, %d in each MULTI and EXEC, no marks, nothing waited for", inOne), text: "the bound of the next row",
+		against: "the same commands, encoded beforehand, written raw down two sockets", unit: "commands/s",
+	}
+	var with, without []turn
+	for range b.runs {
+		in, err := b.turn(d, func() (time.Duration, error) { return blast(b.ctx, b.target.Addr, loads...) })
+		if err != nil {
+			return err
+		}
+		raw, err := b.turn(d, func() (time.Duration, error) { return blast(b.ctx, b.target.Addr, d.loads...) })
+		if err != nil {
+			return err
+		}
+		with, without = append(with, in), append(without, raw)
+		r.add(float64(d.replies), in.took, raw.took)
+		b.say("   in transactions %s; raw %s; ratio %.2f, without waits %.2f", in, raw, raw.took.Seconds()/in.took.Seconds(), raw.own()/in.own())
+	}
+	r.waits(with, without)
+	b.rows = append(b.rows, r)
+	return nil
 }
 
 // apply lets the binary and raw sockets take turns at bringing a dataset to the
@@ -72,15 +110,7 @@ func (b *bench) apply(d *dataset, r *row, work int64) error {
 		r.note("From the last key on the target to the end of the process: median %.0f ms.", 1000*median(seconds(stop)))
 	}
 	r.note("CPU time: apply %.2f s; the target %.2f s for apply, %.2f s for the raw side.", median(cpu), median(each(ours, cpuOf)), median(each(theirs, cpuOf)))
-	if ours[0].waits {
-		var ratios []float64
-		for i := range ours {
-			ratios = append(ratios, theirs[i].own()/ours[i].own())
-		}
-		r.note("Other processes keep the target waiting for a core; without that time, which is %.2f s and %.2f s, the ratio is **%.2f** (%s). "+
-			"The target slept, with nothing to do, for %.2f s and %.2f s.", median(each(ours, waitOf)), median(each(theirs, waitOf)),
-			median(ratios), spread(ratios), median(each(ours, idleOf)), median(each(theirs, idleOf)))
-	}
+	r.waits(ours, theirs)
 	b.rows = append(b.rows, r)
 	return b.verify(d)
 }
@@ -100,7 +130,7 @@ func (b *bench) verify(d *dataset) error {
 	if err := travel(d.dir, dir); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer b.remove(dir)
 	if err := b.flush(); err != nil {
 		return err
 	}

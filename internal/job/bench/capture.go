@@ -75,6 +75,7 @@ func (b *bench) captureRDB(d *dataset) error {
 		}
 		r.add(float64(size), ours, time.Since(begun))
 	}
+	b.rdbRate = median(r.theirs)
 	r.note("Whole process, with the fork and the encoding at the source on both sides. A job loads from one source of a host at a time.")
 	b.rows = append(b.rows, r)
 	return nil
@@ -82,7 +83,7 @@ func (b *bench) captureRDB(d *dataset) error {
 
 // intact checks a captured RDB and throws the spool away.
 func (b *bench) intact(dir string, d *dataset) error {
-	defer os.RemoveAll(dir)
+	defer b.remove(dir)
 	if _, err := b.tairlift("spool", "check", "--dir", dir); err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (b *bench) captureStream(d *dataset) error {
 
 // reached checks that a spool goes to the end of the streams.
 func (b *bench) reached(dir string, d *dataset) error {
-	defer os.RemoveAll(dir)
+	defer b.remove(dir)
 	if _, err := b.tairlift("spool", "check", "--dir", dir); err != nil {
 		return err
 	}

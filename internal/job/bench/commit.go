@@ -45,7 +45,8 @@ func (b *bench) commit() error {
 			t.add(fmt.Sprint(size), way.name, fmt.Sprintf("%.0f µs", median(took[i])), spread(took[i])+" µs", fmt.Sprintf("%.2f", median(against)))
 		}
 	}
-	t.note("%d commits of each way in each of %d rounds, the ways taking turns.", n, b.runs)
+	t.note("%d commits of each way in each of %d rounds, the ways taking turns. Segments are appended to without preallocation; it would be worth "+
+		"its code where one way of it, with fsync, costs less than 0.80 of plain at both sizes.", n, b.runs)
 	return nil
 }
 
@@ -55,7 +56,7 @@ func (b *bench) commitRound(way commitWay, size, n int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(path)
+	defer b.remove(path)
 	defer f.Close()
 	if way.prepare != nil {
 		if err := way.prepare(f, commitSpace); err != nil {

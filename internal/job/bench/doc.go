@@ -13,10 +13,10 @@
 //
 // The parts: row.go is a row and its statistics, report.go the file, machine.go
 // what it says of the machine; rig.go holds the servers, the binary and the
-// folders; data.go makes keys and commands, encode.go turns a spool into the
-// commands that apply would send, raw.go writes them to the target. One file
-// for each kind of row: apply.go, resume.go, capture.go, decode.go, memory.go,
-// frames.go and commit.go.
+// folders; data.go makes keys and commands, dataset.go captures them, encode.go
+// turns the spool into the commands that apply would send, raw.go writes them to
+// the target, turn.go watches either side do it. One file for each kind of row:
+// apply.go, resume.go, capture.go, decode.go, memory.go, frames.go, commit.go.
 //
 // Caveats: ratios travel between machines, absolute figures do not. Servers and
 // tairlift share the machine's cores, as they do on both sides of a row.

@@ -117,3 +117,27 @@ func stored(dir string) (sum int64, err error) {
 	})
 	return sum, err
 }
+
+// transactions are the same commands in MULTI and EXEC, so many in each.
+func transactions(l load, each int) (load, error) {
+	out := load{bytes: make([]byte, 0, len(l.bytes)+len(l.bytes)/64)}
+	p := resp.NewParser(0)
+	p.Feed(l.bytes)
+	for n := 0; n < l.replies; n++ {
+		c, ok, err := p.Next()
+		if err != nil || !ok {
+			return out, fmt.Errorf("command %d of %d of a load: %w", n, l.replies, err)
+		}
+		if n%each == 0 {
+			out.bytes = resp.AppendCommandStrings(out.bytes, "MULTI")
+			out.replies++
+		}
+		out.bytes = append(out.bytes, c.Raw...)
+		out.replies++ // QUEUED
+		if n%each == each-1 || n == l.replies-1 {
+			out.bytes = resp.AppendCommandStrings(out.bytes, "EXEC")
+			out.replies++ // with all of theirs in it
+		}
+	}
+	return out, nil
+}

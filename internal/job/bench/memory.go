@@ -68,7 +68,7 @@ func (b *bench) peaks(n int) (full, stream int64, err error) {
 		return 0, 0, err
 	}
 	dir := b.folder("sync")
-	defer os.RemoveAll(dir)
+	defer b.remove(dir)
 	run := func() (int64, error) {
 		args := append([]string{"sync", "--dir", dir, "--target", b.target.Addr, "--until", "caught-up"}, groupFlags(sources)...)
 		peak, err := b.peak(args...)

@@ -34,6 +34,8 @@ type bench struct {
 	rdb     *dataset // made when first needed
 	stream  *dataset
 
+	rdbRate float64 // bytes per second of an RDB that is thrown away, 0 when not measured
+
 	rows   []*row
 	tables []*table
 }
@@ -67,9 +69,14 @@ func (b *bench) close() {
 		s.Stop()
 	}
 	if b.owned {
-		if err := os.RemoveAll(b.work); err != nil {
-			b.say("%v", err)
-		}
+		b.remove(b.work)
+	}
+}
+
+// remove makes room on the disk; that it cannot is no measurement's failure.
+func (b *bench) remove(path string) {
+	if err := os.RemoveAll(path); err != nil {
+		b.say("%v", err)
 	}
 }
 

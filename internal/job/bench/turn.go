@@ -39,6 +39,20 @@ func each(turns []turn, of func(turn) float64) []float64 {
 	return out
 }
 
+// waits notes what of the two sides' time the target had no core in.
+func (r *row) waits(ours, theirs []turn) {
+	if !ours[0].waits {
+		return
+	}
+	var ratios []float64
+	for i := range ours {
+		ratios = append(ratios, theirs[i].own()/ours[i].own())
+	}
+	r.note("Other processes keep the target waiting for a core; without that time, which is %.2f s and %.2f s, the ratio is **%.2f** (%s). "+
+		"The target slept, with nothing to do, for %.2f s and %.2f s.", median(each(ours, waitOf)), median(each(theirs, waitOf)),
+		median(ratios), spread(ratios), median(each(ours, idleOf)), median(each(theirs, idleOf)))
+}
+
 // turn empties the target, lets work write a dataset to it, and checks that it
 // is there.
 func (b *bench) turn(d *dataset, work func() (time.Duration, error)) (t turn, err error) {
