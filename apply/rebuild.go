@@ -60,7 +60,7 @@ func (g *group) scriptsOfRDB(ctx context.Context, e repl.Epoch) error {
 	}
 	defer in.Close()
 	var kept error
-	dec := rdb.NewDecoder(in, rdb.Options{NoStringPayload: true, OnAux: func(key, value []byte) {
+	dec := rdb.NewDecoder(in, rdb.Options{Hold: -1, OnAux: func(key, value []byte) {
 		if string(key) == "lua" && kept == nil {
 			kept = g.scripts.keep(value)
 		}

@@ -89,14 +89,15 @@ func TestALostScriptThatTheSpoolCannotTellStops(t *testing.T) {
 	p.write("INCR n")
 	r.applyAll(Options{})
 	r.loseStore()
-	// The RDB and the first of the stream went, as if they were pruned.
-	dir := filepath.Join(r.dir, "spool")
-	for _, seq := range []spool.Seq{1, 2} {
-		if err := os.Remove(spool.Path(dir, 1, 1, seq)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	p.write("EVALSHA " + sha + " 1 n")
+	g, err := spool.OpenGroup(filepath.Join(r.dir, "spool"), spool.JobID{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// All but the newest segment goes: the RDB, and what is applied of the stream.
+	if gone, err := g.Prune(t.Context(), spool.Floor{Epoch: 2}, spool.PruneOptions{}); err != nil || len(gone) != 3 {
+		t.Fatalf("prune: got %d segments and %v, want 3", len(gone), err)
+	}
 	stop := r.stopped(Options{}, "script-unknown")
 	if !strings.Contains(stop.What, "not to be found in the spool") {
 		t.Errorf("stop: got %s, want it to say that the spool was asked", stop.What)

@@ -36,8 +36,9 @@ type Status struct {
 	// Applied is the stream position up to which everything is on the target;
 	// it moves over PINGs too. Valid in the stream phase.
 	Applied repl.Offset
-	// Marked is the position of the mark on the target, at or before Applied:
-	// where a next session goes on. Valid in the stream phase.
+	// Marked is where the batch of the mark on the target begins, at or before
+	// Applied: a next session goes on behind that batch, and may have to read it
+	// again. Valid in the stream phase.
 	Marked repl.Offset
 	// AppliedMS is when the source executed what Applied ends with, in ms
 	// since 1970 by the source's clock; 0 = not known.
@@ -108,7 +109,7 @@ func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 		st.Epoch, st.Phase = m.Epoch, m.Phase
 		st.RDBDone, st.Keys = m.RDB, m.Keys
 		if m.Phase == checkpoint.PhaseStream {
-			st.Applied, st.Marked = m.Offset, marked.Offset
+			st.Applied, st.Marked = m.Offset, marked.Start
 		}
 		if sourceMS != 0 {
 			st.AppliedMS = sourceMS

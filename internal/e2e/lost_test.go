@@ -134,7 +134,7 @@ func TestDamagedStatusFilesAreTold(t *testing.T) {
 		t.Errorf("status: got\n%s\nwant a note for each file", out)
 	}
 	run(t, exitCorrupt, "spool", "check", "--dir", r.dir).says(`status/capture\.json is not a status file`, "copy the file again")
-	run(t, exitOK, r.applyArgs(r.dir, "--until", "end")...)
+	run(t, exitCorrupt, r.applyArgs(r.dir, "--until", "end")...).says(`status/capture\.json is not a status file`, "copy the file again")
 	r.sources[0].Do(t, "SET", "late", "1")
 	run(t, exitOK, r.syncArgs("--until", "caught-up")...)
 	run(t, exitOK, "spool", "check", "--dir", r.dir)
