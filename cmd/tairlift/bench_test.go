@@ -84,6 +84,19 @@ func (b *bench) setup(env *testscript.Env) error {
 	return nil
 }
 
+// condition knows "streams": the sources have them, being of Redis 5 or later.
+func (b *bench) condition(name string) (bool, error) {
+	if name != "streams" {
+		return false, fmt.Errorf("there is no condition %q", name)
+	}
+	for _, s := range b.servers {
+		if _, err := s.DoErr("XLEN", "none"); err != nil {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 type command = func(ts *testscript.TestScript, neg bool, args []string)
 
 func (b *bench) commands() map[string]command {

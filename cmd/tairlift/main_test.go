@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 				RequireUniqueNames:  true,
 				Setup:               b.setup,
 				Cmds:                b.commands(),
+				Condition:           b.condition,
 			})
 		})
 	}

@@ -107,7 +107,8 @@ func TestALostApplyStoreIsATaint(t *testing.T) {
 	p = start(t, r.syncArgs()...)
 	p.applied(r.dir, r.offsets())
 	s := statusOf(t, r.dir)
-	if len(s.Taints) != 1 || !strings.Contains(s.Taints[0], "apply.db was lost") || s.has("in-sync") {
+	// The kill may have left doubtful keys too: of scripts, of an old source.
+	if !strings.Contains(strings.Join(s.Taints, "; "), "apply.db was lost") || s.has("in-sync") {
 		t.Errorf("status: got %+v, want the loss as a taint", s)
 	}
 	p.interrupt()
