@@ -95,7 +95,7 @@ func (id Identity) validate() error {
 }
 
 // ClockSample pairs the source's clock with its replication offset, taken as
-// one cut (MULTI TIME INFO EXEC). Times are microseconds since 1970.
+// one cut (INFO between two TIMEs). Times are microseconds since 1970.
 type ClockSample struct {
 	SourceMicros int64       `json:"source_us"`
 	Offset       repl.Offset `json:"offset"`
