@@ -231,6 +231,7 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 	case err != nil:
 		return Mark{}, err
 	}
+	g.markSeen()
 	g.job.wrote(g.lane.target)
 	if g.claimed {
 		return m, nil
@@ -265,6 +266,11 @@ func (g *group) record(m Mark) error {
 	}
 	g.recorded = rec
 	return nil
+}
+
+// markSeen notes that the target has just shown, or taken, the group's mark.
+func (g *group) markSeen() {
+	g.status.update(func(st *Status) { st.MarkSeen = g.now() })
 }
 
 // moved shows a position: of the mark, or beyond it over what is not data.

@@ -120,6 +120,7 @@ func (g *group) advance(m Mark, seen counts) error {
 	if err := g.lane.Write(m); err != nil {
 		return err
 	}
+	g.markSeen()
 	g.well = true
 	g.moved(m, seen, 0)
 	return g.record(g.lane.Mark())

@@ -40,6 +40,9 @@ type Status struct {
 	// Applied: a next session goes on behind that batch, and may have to read it
 	// again. Valid in the stream phase.
 	Marked repl.Offset
+	// MarkSeen is when the mark was last read from the target or written to it;
+	// zero before that.
+	MarkSeen time.Time
 	// AppliedMS is when the source executed what Applied ends with, in ms
 	// since 1970 by the source's clock; 0 = not known.
 	AppliedMS int64

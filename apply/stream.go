@@ -16,6 +16,9 @@ const (
 	batchBytes = 512 << 10
 	// idleMark is how far apart marks are written while only PINGs come.
 	idleMark = 10 * time.Second
+	// sureMark is how far apart they are while nothing comes: what prune may
+	// remove depends on when the mark was last seen.
+	sureMark = time.Minute
 	// recordEvery bounds how often apply.db is told of progress.
 	recordEvery = time.Second
 )
@@ -220,6 +223,7 @@ func (s *streamer) land() error {
 		return err
 	}
 	s.marked = s.g.now()
+	s.g.markSeen()
 	if err := s.g.missed(f.batch, gone); err != nil {
 		return err
 	}
@@ -239,10 +243,12 @@ func (s *streamer) land() error {
 }
 
 // idle moves the position over what is not data, and brings the mark up to it
-// now and then, or when the session ends.
+// now and then, or when the session ends. Each minute the mark is written in any
+// case, by which it is seen too.
 func (s *streamer) idle(final bool) error {
 	b, m := s.tr.batch, s.lane.Mark()
-	if b.end > m.Offset && (final || s.g.now().Sub(s.marked) >= idleMark) {
+	idle := s.g.now().Sub(s.marked)
+	if b.end > m.Offset && (final || idle >= idleMark) || idle >= sureMark {
 		m = s.markOf(b)
 		m.Start, m.StartDB = m.Offset, m.DB // there is no data in between
 		if err := s.tr.existing.sync(); err != nil {
@@ -252,6 +258,7 @@ func (s *streamer) idle(final bool) error {
 			return err
 		}
 		s.g.read, s.marked = m.Offset, s.g.now()
+		s.g.markSeen()
 	}
 	if b.end > s.shown {
 		m.Offset, m.DB = b.end, b.endDB

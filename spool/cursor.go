@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -260,7 +261,7 @@ func (c *cursor) look(seq Seq, d Durable) (end, err error) {
 }
 
 // firstOf returns the number of an epoch's first segment, which any of its
-// segments tells.
+// segments tells, pruned or not.
 func (c *cursor) firstOf(e repl.Epoch) (Seq, error) {
 	seqs, err := c.g.listSeqs(e)
 	if err != nil {
@@ -277,5 +278,14 @@ func (c *cursor) firstOf(e repl.Epoch) (Seq, error) {
 		defer s.close()
 		return s.hdr.First, nil
 	}
-	return 0, errNotYet
+	pruned, err := c.g.listKeySeqs(e)
+	if err != nil || len(pruned) == 0 {
+		return 0, cmp.Or(err, errNotYet)
+	}
+	k, err := c.g.openKeys(e, pruned[0])
+	if err != nil {
+		return 0, err
+	}
+	defer k.close()
+	return k.head.hdr.First, nil
 }

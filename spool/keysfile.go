@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +37,7 @@ const (
 	keysMagic      = "tairkeys"
 	keysExt        = ".keys"
 	keysHeaderSize = 272
-	keysBlock      = 1 << 16 // fingerprints in a block at most
+	keysBlock      = 512 // fingerprints in a block at most
 	keysBlockHead  = 8
 	keysEndSize    = 32
 	// keysIncomplete: the epoch's RDB never arrived whole, so that nothing of
@@ -182,14 +181,13 @@ func (k *keysHeader) tally() *tally {
 	return t
 }
 
-// keysWriter writes a key file, block by block, in bounded memory: inside a
-// block no fingerprint stands twice, in two of them it may.
+// keysWriter writes a key file from fingerprints in ascending order.
 type keysWriter struct {
 	f     fsx.File
 	salt  uint32
 	pos   int64
-	set   []Fingerprint
-	out   []byte
+	n     int    // fingerprints in out
+	out   []byte // the block under way
 	total uint64
 }
 
@@ -202,31 +200,30 @@ func newKeysWriter(f fsx.File, k *keysHeader) (*keysWriter, error) {
 }
 
 func (w *keysWriter) add(fp Fingerprint) error {
-	w.set = append(w.set, fp)
-	if len(w.set) < keysBlock {
-		return nil
-	}
-	w.compact()
-	if len(w.set) < keysBlock/2 { // few keys, written often
+	w.out = append(w.out, fp[:]...)
+	if w.n++; w.n < keysBlock {
 		return nil
 	}
 	return w.flush()
 }
 
-func (w *keysWriter) compact() {
-	slices.SortFunc(w.set, func(a, b Fingerprint) int { return slices.Compare(a[:], b[:]) })
-	w.set = slices.Compact(w.set)
+func (w *keysWriter) flush() error {
+	if w.n == 0 {
+		return nil
+	}
+	err := w.block(w.n, w.out)
+	w.total += uint64(w.n)
+	w.n, w.out = 0, w.out[:0]
+	return err
 }
 
-func (w *keysWriter) flush() error {
-	w.out = w.out[:0]
-	for _, fp := range w.set {
-		w.out = append(w.out, fp[:]...)
+// finish writes the end mark, with the number of fingerprints filled in.
+func (w *keysWriter) finish(end *keysEnd) error {
+	if err := w.flush(); err != nil {
+		return err
 	}
-	w.total += uint64(len(w.set))
-	n := len(w.set)
-	w.set = w.set[:0]
-	return w.block(n, w.out)
+	end.Keys = w.total
+	return w.block(0, end.appendTo(nil))
 }
 
 func (w *keysWriter) block(n int, payload []byte) error {
@@ -236,18 +233,6 @@ func (w *keysWriter) block(n int, payload []byte) error {
 	w.pos += int64(len(b))
 	_, err := w.f.Write(b)
 	return err
-}
-
-// finish writes the end mark, with the number of fingerprints filled in.
-func (w *keysWriter) finish(end *keysEnd) error {
-	w.compact()
-	if len(w.set) > 0 {
-		if err := w.flush(); err != nil {
-			return err
-		}
-	}
-	end.Keys = w.total
-	return w.block(0, end.appendTo(nil))
 }
 
 // keysCRC covers the header's CRC and the block's position before the block
@@ -324,46 +309,60 @@ func (k *keysFile) readEnds(want Identity, seq Seq) error {
 
 func (k *keysFile) close() { k.f.Close() }
 
-// each calls fn for every fingerprint and checks the whole file.
-func (k *keysFile) each(fn func(Fingerprint) error) error {
+// blocks reads the fingerprints block by block, and checks the whole file: the
+// last call says io.EOF.
+func (k *keysFile) blocks() func([]byte) ([]byte, error) {
 	win := window{f: k.f}
 	limit := k.size - keysBlockHead - keysEndSize
 	pos, total := int64(keysHeaderSize), uint64(0)
+	var last Fingerprint
 	bad := func(format string, args ...any) error { return corrupt(k.path, pos, format, args...) }
-	for pos < limit {
-		b, err := win.at(pos, keysBlockHead, k.size)
+	return func([]byte) ([]byte, error) {
+		if pos == limit {
+			if k.end.Keys != total {
+				return nil, bad("end mark says there are %d fingerprints, %d are", k.end.Keys, total)
+			}
+			return nil, io.EOF
+		}
+		b, err := win.at(pos, keysBlockHead, limit)
 		if err != nil {
-			return keysRead(err, k.path, pos)
+			return nil, keysRead(err, k.path, pos)
 		}
 		n, crc := le.Uint32(b), le.Uint32(b[4:])
-		end := pos + keysBlockHead + int64(n)*int64(len(Fingerprint{}))
+		end := pos + keysBlockHead + int64(n)*int64(len(last))
 		if n == 0 || n > keysBlock || end > limit {
-			return bad("block has %d fingerprints, expected 1 to %d before the end mark at %d", n, keysBlock, limit)
+			return nil, bad("block has %d fingerprints, expected 1 to %d before the end mark at %d", n, keysBlock, limit)
 		}
 		if b, err = win.at(pos+keysBlockHead, int(end-pos-keysBlockHead), limit); err != nil {
-			return keysRead(err, k.path, pos)
+			return nil, keysRead(err, k.path, pos)
 		}
 		if want := keysCRC(k.head.crc, pos, n, b); crc != want {
-			return bad("block crc is %08x, expected %08x", crc, want)
+			return nil, bad("block crc is %08x, expected %08x", crc, want)
 		}
-		var last Fingerprint
 		for i := range int(n) {
 			fp := Fingerprint(b[i*len(last):][:len(last)])
-			if i > 0 && slices.Compare(last[:], fp[:]) >= 0 {
-				return bad("fingerprint %d of the block is not behind the one before", i)
+			if (i > 0 || total > 0) && compareKeys(last, fp) >= 0 {
+				return nil, bad("fingerprint %d of the block is not behind the one before", i)
 			}
 			last = fp
-			if err := fn(fp); err != nil {
-				return err
-			}
 		}
 		total += uint64(n)
 		pos = end
+		return b, nil
 	}
-	if k.end.Keys != total {
-		return bad("end mark says there are %d fingerprints, %d are", k.end.Keys, total)
+}
+
+// each calls fn for every fingerprint and checks the whole file.
+func (k *keysFile) each(fn func(Fingerprint) error) error {
+	c := keyCursor{next: k.blocks()}
+	for {
+		if err := c.step(); err != nil || c.done {
+			return err
+		}
+		if err := fn(c.fp); err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 func keysRead(err error, path string, pos int64) error {
@@ -383,7 +382,7 @@ type PrunedSegment struct {
 	To         int64      `json:"to"`
 	Bytes      int64      `json:"bytes"`      // that its file had
 	KeyBytes   int64      `json:"key_bytes"`  // that its key file has
-	Keys       uint64     `json:"keys"`       // fingerprints; a key may be counted more than once
+	Keys       uint64     `json:"keys"`       // fingerprints: keys that no earlier key file of the epoch has
 	Opaque     uint64     `json:"opaque"`     // commands that may have written keys which they do not name
 	Incomplete bool       `json:"incomplete"` // of an RDB that never arrived whole: nothing of it was applied
 	Pruned     time.Time  `json:"pruned"`
@@ -398,7 +397,7 @@ func (k *keysFile) info() PrunedSegment {
 }
 
 // ReadKeys calls fn for each fingerprint that the key file of a pruned segment
-// holds; one may come more than once. It checks the whole file: fn may have been
+// holds, in ascending order. It checks the whole file: fn may have been
 // called before a CorruptError is returned. An error of fn is returned as it
 // is. It returns an error that is fs.ErrNotExist when the segment has none.
 func (g *Group) ReadKeys(e repl.Epoch, seq Seq, fn func(Fingerprint) error) (PrunedSegment, error) {
@@ -413,6 +412,11 @@ func (g *Group) ReadKeys(e repl.Epoch, seq Seq, fn func(Fingerprint) error) (Pru
 
 func (g *Group) openKeys(e repl.Epoch, seq Seq) (*keysFile, error) {
 	return openKeys(g.fs, KeysPath(g.dir, g.id, e, seq), Identity{Job: g.job, Group: g.id, Epoch: e}, seq)
+}
+
+// listKeySeqs lists the segments of an epoch that have a key file.
+func (g *Group) listKeySeqs(e repl.Epoch) ([]Seq, error) {
+	return listKeys(g.fs, filepath.Join(g.dir, g.id.Dir(), e.Dir()))
 }
 
 // listKeys lists the segments of an epoch that have a key file.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"tairlift/internal/repl"
@@ -41,9 +42,12 @@ func (f Floor) above(h *segmentHeader, foot *footer) bool {
 
 // PruneOptions tune Prune. The zero value works.
 type PruneOptions struct {
-	DryRun bool             // only tell what would be removed
-	Now    func() time.Time // nil = time.Now
-	Log    *slog.Logger     // nil = none
+	DryRun bool // only tell what would be removed
+	// GivenUp removes, wherever they stand, the segments of epochs whose RDB was
+	// cut short and that are not the newest: nothing of them was ever applied.
+	GivenUp bool
+	Now     func() time.Time // nil = time.Now
+	Log     *slog.Logger     // nil = none
 }
 
 // Prune removes the segments that lie before the floor, oldest first, and
@@ -67,22 +71,58 @@ func (g *Group) Prune(ctx context.Context, f Floor, o PruneOptions) ([]PrunedSeg
 		return nil, err
 	}
 	var done []PrunedSegment
-	for i, e := range epochs {
+	last, err := g.lastWithHeader(epochs)
+	if err != nil {
+		return nil, err
+	}
+oldest:
+	for _, e := range epochs {
 		seqs, err := g.listSeqs(e)
 		if err != nil {
 			return done, err
 		}
-		for j, seq := range seqs {
-			newest := i == len(epochs)-1 && j == len(seqs)-1
-			if e > f.Epoch || newest || ctx.Err() != nil {
-				return done, ctx.Err()
+		end, err := g.lastWithHeader([]repl.Epoch{e})
+		if err != nil {
+			return done, err
+		}
+		for _, seq := range seqs {
+			if e > f.Epoch || e == f.Epoch && seq >= end || seq >= last || ctx.Err() != nil {
+				break oldest
 			}
 			p, ok, err := g.pruneSegment(e, seq, f, o)
 			if err != nil {
 				return done, fmt.Errorf("prune segment %s of group %s: %w", seq, g.id, err)
 			}
 			if !ok {
-				return done, nil
+				break oldest
+			}
+			done = append(done, p)
+		}
+	}
+	if o.GivenUp && ctx.Err() == nil {
+		more, err := g.pruneGivenUp(ctx, epochs, last, o)
+		return append(done, more...), err
+	}
+	return done, ctx.Err()
+}
+
+// pruneGivenUp removes what is left of epochs whose RDB was cut short.
+func (g *Group) pruneGivenUp(ctx context.Context, epochs []repl.Epoch, last Seq, o PruneOptions) (done []PrunedSegment, err error) {
+	for _, e := range epochs {
+		if _, _, err := g.openRDB(e); !errors.Is(err, ErrRDBIncomplete) {
+			continue // whole, or gone; what is damaged is told by who reads it
+		}
+		seqs, err := g.listSeqs(e)
+		if err != nil {
+			return done, err
+		}
+		if n := len(seqs); n == 0 || seqs[n-1] >= last {
+			continue // perhaps still coming in
+		}
+		for _, seq := range seqs {
+			p, ok, err := g.pruneSegment(e, seq, Floor{Epoch: e + 1}, o)
+			if err != nil || !ok || ctx.Err() != nil {
+				return done, errors.Join(err, ctx.Err())
 			}
 			done = append(done, p)
 		}
@@ -154,7 +194,7 @@ func (g *Group) writeKeys(k *keysFile, s *segFile, o PruneOptions) error {
 			return err
 		}
 		if names != nil {
-			if k.end, err = names.read(w.add); err != nil {
+			if k.end, err = g.sortedKeys(k, names, w.add); err != nil {
 				return err
 			}
 		}
@@ -175,4 +215,52 @@ func (g *Group) writeKeys(k *keysFile, s *segFile, o PruneOptions) error {
 		return err
 	}
 	return g.fs.SyncDir(filepath.Dir(k.path))
+}
+
+// sortedKeys calls add, in ascending order, for those of a segment's keys that
+// no earlier key file of the epoch has: together they are never larger than 16
+// bytes for each key that the epoch ever named.
+func (g *Group) sortedKeys(k *keysFile, n *names, add func(Fingerprint) error) (end keysEnd, err error) {
+	s := keySorter{fs: g.fs, path: k.path + ".sort.tmp"}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if end, err = n.read(s.add); err != nil {
+		return end, err
+	}
+	h := &k.head.hdr
+	before, err := g.earlier(h.Epoch, h.Seq)
+	if err != nil {
+		return end, err
+	}
+	defer before.close()
+	return end, s.each(func(fp Fingerprint) error {
+		known, err := before.has(fp)
+		if err != nil || known {
+			return err
+		}
+		return add(fp)
+	})
+}
+
+// lastWithHeader is the newest segment of the epochs that has a header, 0 when
+// none has. A folder or file that a crash or a full disk left behind it holds
+// nothing, and Recover removes it.
+func (g *Group) lastWithHeader(epochs []repl.Epoch) (Seq, error) {
+	for _, e := range slices.Backward(epochs) {
+		seqs, err := g.listSeqs(e)
+		if err != nil {
+			return 0, err
+		}
+		for _, seq := range slices.Backward(seqs) {
+			s, err := g.open(e, seq)
+			if err == errNotYet {
+				continue
+			}
+			if err != nil {
+				return 0, err
+			}
+			s.close()
+			return seq, nil
+		}
+	}
+	return 0, nil
 }

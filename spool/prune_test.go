@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -441,7 +442,7 @@ func wholeKeys(t testing.TB) (*fsx.Mem, string, []byte) {
 	g := group(t, m)
 	prune(t, g, Floor{Epoch: 2})
 	_, _, _, list := keysOf(t, g)
-	p := list[len(list)-2]
+	p := slices.MaxFunc(list, func(a, b PrunedSegment) int { return cmp.Compare(a.Keys, b.Keys) })
 	return m, p.Path, readFile(t, m, p.Path)
 }
 
@@ -468,4 +469,135 @@ func TestEveryDamageOfAKeyFileIsFound(t *testing.T) {
 	wantCheck(t, m, CheckOptions{}, 0, 0)
 	ok(t, m.Remove(path))
 	wantCheck(t, m, CheckOptions{}, 1, 0)
+}
+
+// However many keys there are, they come out in order and once each, and the
+// file that it took is gone.
+func TestKeysAreSortedInBoundedMemory(t *testing.T) {
+	for _, n := range []int{0, 1, 15, 16, 17, 1000, 5000} {
+		m := fsx.NewMem()
+		s := keySorter{fs: m, path: "/sort.tmp", size: 16}
+		want := map[Fingerprint]bool{}
+		for i := range n {
+			fp := FingerprintOf(0, fmt.Append(nil, i*7919%max(1, n*2/3)))
+			want[fp] = true
+			ok(t, s.add(fp))
+			if len(s.set) > 16 {
+				t.Fatalf("%d fingerprints are held", len(s.set))
+			}
+		}
+		var got []Fingerprint
+		ok(t, s.each(func(fp Fingerprint) error { got = append(got, fp); return nil }))
+		ok(t, s.close())
+		if len(got) != len(want) || !slices.IsSortedFunc(got, compareKeys) {
+			t.Errorf("%d keys: got %d, want %d in order", n, len(got), len(want))
+		}
+		for _, fp := range got {
+			if !want[fp] {
+				t.Errorf("%d keys: got %x, which was not put in", n, fp)
+			}
+		}
+		if _, err := m.Stat("/sort.tmp"); err == nil {
+			t.Errorf("%d keys: the file for sorting is left", n)
+		}
+	}
+}
+
+// What the key files of an epoch hold together grows with the keys, not with
+// the writes.
+func TestKeyFilesOfAnEpochNeverRepeatAKey(t *testing.T) {
+	s := exampleSource()
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 600
+	ok(t, s.write(t, o).Seal())
+	g := group(t, m)
+	prune(t, g, Floor{Epoch: 2})
+	seen := map[Fingerprint]Seq{}
+	for _, seq := range must(g.listKeySeqs(1))(t) {
+		_, err := g.ReadKeys(1, seq, func(fp Fingerprint) error {
+			if before, twice := seen[fp]; twice {
+				t.Errorf("%x is in the key files of segments %d and %d", fp, before, seq)
+			}
+			seen[fp] = seq
+			return nil
+		})
+		ok(t, err)
+	}
+	if len(seen) < 60 {
+		t.Errorf("got %d keys, want those of the whole source", len(seen))
+	}
+}
+
+func TestPruneKeepsWhatRecoveryNeeds(t *testing.T) {
+	s := exampleSource()
+	for name, leave := range map[string]func(m *fsx.Mem, d Durable){
+		"a segment without a header": func(m *fsx.Mem, d Durable) { must(m.Create(Path(testDir, 1, 1, d.Seq+1)))(t) },
+		"an epoch without a segment": func(m *fsx.Mem, _ Durable) { ok(t, m.MkdirAll(testDir+"/group-0001/epoch-0002")) },
+		"an epoch without a header": func(m *fsx.Mem, d Durable) {
+			ok(t, m.MkdirAll(testDir+"/group-0001/epoch-0002"))
+			must(m.Create(Path(testDir, 1, 2, d.Seq+1)))(t)
+		},
+	} {
+		m := fsx.NewMem()
+		o := options(m)
+		o.SegmentBytes = 1500
+		w := s.write(t, o)
+		ok(t, w.Seal())
+		d := w.Durable()
+		leave(m, d)
+		prune(t, group(t, m), Floor{Epoch: 3})
+		if _, rec, err := Recover(testDir, testJob, 1, d, o); err != nil || rec.Durable != d {
+			t.Errorf("%s: got %+v and %v, want %+v", name, rec.Durable, err, d)
+		}
+	}
+}
+
+// The end of the floor's epoch stays, so that a reader there learns that the
+// epoch is over.
+func TestPruneKeepsTheEndOfTheFloorsEpoch(t *testing.T) {
+	s := exampleSource()
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 1500
+	w := s.write(t, o)
+	ok(t, w.Seal())
+	end := w.Durable().Offset
+	id := testIdentity()
+	id.Epoch = 2
+	ok(t, must(Create(testDir, id, o))(t).Seal())
+	g := group(t, m)
+	prune(t, g, Floor{Epoch: 1, Stream: true, Offset: end})
+	wantStream(t, g, 1, end, nil, ErrEpochEnd)
+	wantCheck(t, m, CheckOptions{}, 0, 0)
+}
+
+// An RDB that was cut short was never applied: it goes wherever it stands.
+func TestPruneTakesEpochsThatWereGivenUp(t *testing.T) {
+	s := exampleSource()
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 1500
+	w := s.write(t, o)
+	ok(t, w.Seal())
+	end := w.Durable().Offset
+	id := testIdentity()
+	for e := repl.Epoch(2); e <= 4; e++ {
+		id.Epoch = e
+		w := must(Create(testDir, id, o))(t)
+		ok(t, w.AppendRDB(s.rdb[:4000], testStart))
+		if e == 3 {
+			ok(t, w.AppendRDB(s.rdb[4000:], testStart))
+			ok(t, w.EndRDB(1, false))
+		}
+		ok(t, w.Seal())
+	}
+	g := group(t, m)
+	done, err := g.Prune(context.Background(), Floor{}, PruneOptions{GivenUp: true})
+	if err != nil || len(done) != 1 || done[0].Epoch != 2 || !done[0].Incomplete {
+		t.Errorf("got %+v and %v, want epoch 2 alone: 4 is the newest", done, err)
+	}
+	wantCheck(t, m, CheckOptions{}, 0, 0)
+	wantRDB(t, g, 1, s.rdb)
+	wantStream(t, g, 1, end, nil, ErrEpochEnd)
 }

@@ -104,9 +104,9 @@ func (k *keeper) group(id repl.GroupID, targets []string, files []*ApplyFile) (k
 		if g == nil || g.Epoch == 0 {
 			return keepAll("target %s has applied nothing of it", a.Target), nil
 		}
-		f, ok := g.settled(a.Updated, k.now, k.margin)
+		f, ok := g.settled(k.now, k.margin)
 		if !ok {
-			return keepAll("target %s began less than %s ago", a.Target, k.margin), nil
+			return keepAll("where the mark on target %s stood %s before it was last seen is not known", a.Target, k.margin), nil
 		}
 		if k.keep == KeepEpoch {
 			f = spool.Floor{Epoch: f.Epoch}
@@ -149,7 +149,7 @@ type PrunedGroup struct {
 	ID repl.GroupID `json:"id"`
 	kept
 	Segments []spool.PrunedSegment `json:"segments"`
-	Bytes    int64                 `json:"bytes"` // that are free again
+	Bytes    int64                 `json:"bytes"` // that are free again, less those of the keys
 	Error    string                `json:"error,omitempty"`
 }
 
@@ -164,7 +164,8 @@ func (k *keeper) pruneGroups(ctx context.Context, ids []repl.GroupID, o spool.Pr
 	var first error
 	for _, id := range ids {
 		p := PrunedGroup{ID: id, kept: floors[id], Segments: []spool.PrunedSegment{}}
-		if p.Floor != nil {
+		if k.keep != KeepAll {
+			o.GivenUp = true
 			err := p.prune(ctx, k.f, o)
 			if ctx.Err() != nil {
 				return append(out, p), ctx.Err()
@@ -187,7 +188,11 @@ func (p *PrunedGroup) prune(ctx context.Context, f *folder, o spool.PruneOptions
 	if err != nil {
 		return err
 	}
-	done, err := g.Prune(ctx, *p.Floor, o)
+	var floor spool.Floor // nothing lies before it
+	if p.Floor != nil {
+		floor = *p.Floor
+	}
+	done, err := g.Prune(ctx, floor, o)
 	p.Segments = append(p.Segments, done...)
 	for _, s := range done {
 		p.Bytes += s.Bytes - s.KeyBytes
@@ -310,25 +315,34 @@ func pruneJSON(o PruneOptions, groups []PrunedGroup) error {
 	return json.NewEncoder(o.Out).Encode(sum)
 }
 
+// signedBytes is a size, below 0 too: the keys of tiny segments take more than
+// they did.
+func signedBytes(n int64) string {
+	if n < 0 {
+		return "-" + humanize.IBytes(uint64(-n))
+	}
+	return humanize.IBytes(uint64(n))
+}
+
 func pruneText(o PruneOptions, groups []PrunedGroup) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "group\tsegments\tbytes\tkept from")
+	fmt.Fprintln(t, "group\tsegments\tfree again\tkept from")
 	segments, bytes := 0, int64(0)
 	for _, g := range groups {
 		from := "all: " + g.Why
 		if g.Floor != nil {
 			from = floorText(*g.Floor) + ": " + g.Why
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", g.ID, len(g.Segments), humanize.IBytes(uint64(max(g.Bytes, 0))), from)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", g.ID, len(g.Segments), signedBytes(g.Bytes), from)
 		segments, bytes = segments+len(g.Segments), bytes+g.Bytes
 	}
 	t.Flush()
 	verb := "removed"
 	if o.DryRun {
-		verb = "would be removed"
+		verb = "would be removed, less their keys"
 	}
-	fmt.Fprintf(&b, "%d %s, %s, %s\n", segments, plural(segments, "segment"), humanize.IBytes(uint64(max(bytes, 0))), verb)
+	fmt.Fprintf(&b, "%d %s, %s, %s\n", segments, plural(segments, "segment"), signedBytes(bytes), verb)
 	_, err := io.WriteString(o.Out, b.String())
 	return err
 }

@@ -26,7 +26,7 @@ func TestWhatIsSettledIsWhereTheMarkStoodAMarginAgoOrLaterIfItWentBack(t *testin
 		trail  trail
 		marked repl.Offset
 		phase  string
-		ago    time.Duration // of the file
+		ago    time.Duration // that the mark was seen
 		want   spool.Floor
 		ok     bool
 	}{
@@ -36,7 +36,8 @@ func TestWhatIsSettledIsWhereTheMarkStoodAMarginAgoOrLaterIfItWentBack(t *testin
 		{name: "a mark that went back", trail: trail{at(-30, 2, "stream", 10), at(-12, 2, "stream", 20), at(-9, 2, "stream", 15)}, marked: 50, phase: "stream", want: stream(15), ok: true},
 		{name: "a mark that is behind now", trail: trail{at(-30, 2, "stream", 10), at(-12, 2, "stream", 20)}, marked: 5, phase: "stream", want: stream(5), ok: true},
 		{name: "the RDB begins again", trail: trail{at(-30, 2, "stream", 10)}, phase: "rdb", want: spool.Floor{Epoch: 2}, ok: true},
-		{name: "ended long ago", trail: trail{at(-45, 2, "stream", 10)}, marked: 50, phase: "stream", ago: 20 * time.Minute, want: stream(50), ok: true},
+		{name: "nobody has seen the mark for long", trail: trail{at(-45, 2, "stream", 10), at(-21, 2, "stream", 30)}, marked: 50, phase: "stream", ago: 20 * time.Minute, want: stream(10), ok: true},
+		{name: "it stands still, and was seen just now", trail: trail{at(-45, 2, "stream", 10), at(-21, 2, "stream", 50)}, marked: 50, phase: "stream", want: stream(50), ok: true},
 		{name: "an epoch ago", trail: trail{at(-45, 1, "stream", 1000)}, marked: 50, phase: "stream", want: spool.Floor{Epoch: 1, Stream: true, Offset: 1000}, ok: true},
 	} {
 		g := ApplyGroup{ID: 1, Phase: c.phase, Trail: c.trail}
@@ -46,7 +47,10 @@ func TestWhatIsSettledIsWhereTheMarkStoodAMarginAgoOrLaterIfItWentBack(t *testin
 		if c.phase == "stream" {
 			g.Marked = &c.marked
 		}
-		if got, ok := g.settled(noon.Add(-c.ago), noon, 10*time.Minute); got != c.want || ok != c.ok {
+		if c.phase != "" {
+			g.MarkSeen = ptr(noon.Add(-c.ago))
+		}
+		if got, ok := g.settled(noon, 10*time.Minute); got != c.want || ok != c.ok {
 			t.Errorf("%s: got %+v, %v, want %+v, %v", c.name, got, ok, c.want, c.ok)
 		}
 	}
@@ -66,8 +70,8 @@ func TestATrailGrowsSparseAndKeepsItsPromise(t *testing.T) {
 		t.Error("points are out of order")
 	}
 	for _, margin := range []time.Duration{0, 10 * time.Second, time.Minute, 10 * time.Minute, time.Hour} {
-		g := ApplyGroup{ID: 1, Epoch: 1, Phase: "stream", Trail: tr, Marked: ptr(repl.Offset(3*3600 - 1))}
-		f, ok := g.settled(now, now, margin)
+		g := ApplyGroup{ID: 1, Epoch: 1, Phase: "stream", Trail: tr, Marked: ptr(repl.Offset(3*3600 - 1)), MarkSeen: &now}
+		f, ok := g.settled(now, margin)
 		age := time.Duration(3*3600-1-int64(f.Offset)) * time.Second
 		if !ok || age < margin || age > margin+margin/4+2*time.Second {
 			t.Errorf("margin %s: got a place of %s ago, %v", margin, age, ok)
@@ -84,7 +88,7 @@ func testRoom(quota int64) (*room, *int64, *int64, *time.Time) {
 	r := newRoom("/spool", quota, slog.New(slog.DiscardHandler))
 	r.now = func() time.Time { return now }
 	r.space = func(string) (int64, int64, error) { return free, 20 << 30, nil }
-	r.usage = func(string) (int64, error) { return used, nil }
+	r.usage = func(string) (int64, int64, error) { return used, 1 << 30, nil }
 	return r, &free, &used, &now
 }
 
@@ -126,7 +130,7 @@ func TestRoomIsRefusedAtTheQuotaAndWhenTheDiskIsNearlyFull(t *testing.T) {
 
 func TestWithoutAQuotaNothingIsCounted(t *testing.T) {
 	r, _, _, _ := testRoom(0)
-	r.usage = func(string) (int64, error) { t.Error("the spool was walked through"); return 0, nil }
+	r.usage = func(string) (int64, int64, error) { t.Error("the spool was walked through"); return 0, 0, nil }
 	r.walked = noon
 	for range 100 {
 		if no := r.Take(1 << 20); no != nil {

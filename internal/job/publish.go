@@ -75,6 +75,9 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtCounts, done
 		if st.Phase == checkpoint.PhaseStream {
 			g.Applied, g.Marked = ptr(st.Applied), ptr(st.Marked)
 		}
+		if !st.MarkSeen.IsZero() {
+			g.MarkSeen = ptr(st.MarkSeen)
+		}
 		if st.RDBTotal > 0 {
 			g.RDBTotal = ptr(st.RDBTotal)
 		}

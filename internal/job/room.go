@@ -31,18 +31,21 @@ const (
 	least = 256 << 10
 )
 
-// room decides whether the spool may grow: --max-spool, and the disk.
+// room decides whether the spool may grow: --max-spool, and the disk. Key files
+// do not count for the quota, because nothing could make room by removing them:
+// they are bounded by the keys of the source.
 type room struct {
 	dir   string // DIR/spool
 	max   int64  // 0: no quota
 	now   func() time.Time
 	space func(dir string) (free, total int64, err error)
-	usage func(dir string) (int64, error)
+	usage func(dir string) (segments, keys int64, err error)
 	log   *slog.Logger
 
 	mu      sync.Mutex // guards what follows
 	walked  time.Time  // when used was counted
-	used    int64      // by the spool then
+	used    int64      // by segments then: what prune left is not to be pruned
+	keys    int64      // by key files
 	granted int64      // since that count began
 	looked  time.Time  // at the disk
 	free    int64      // of it, less what was granted since
@@ -112,13 +115,13 @@ func (r *room) refresh() {
 	r.mu.Lock()
 	before := r.granted
 	r.mu.Unlock()
-	used, err := r.usage(r.dir)
+	used, keys, err := r.usage(r.dir)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.walked = r.now()
 	if err == nil {
 		// What was granted during the count may be in it or not: it counts twice.
-		r.used, r.granted = used, r.granted-before
+		r.used, r.keys, r.granted = used, keys, r.granted-before
 	}
 	r.tell(err)
 }
@@ -141,5 +144,5 @@ func (r *room) short() bool {
 func (r *room) state() *SpoolFile {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &SpoolFile{Bytes: r.used, Max: r.max}
+	return &SpoolFile{Bytes: r.used, KeyBytes: r.keys, Max: r.max}
 }

@@ -223,11 +223,11 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		}
 		if r.before != nil {
 			for _, g := range r.before.Groups {
-				// Where it stopped is a place like any other.
-				r.trails[g.ID] = g.Trail
-				if g.Marked != nil {
-					r.trails[g.ID] = g.Trail.add(TrailPoint{At: r.before.Updated, Epoch: g.Epoch, Phase: g.Phase, Offset: *g.Marked})
+				p := &past{trail: g.Trail, seen: g.MarkSeen}
+				if last, ok := g.mark(); ok { // where it stopped is a place like any other
+					p.trail = p.trail.add(last)
 				}
+				r.trails[g.ID] = p
 			}
 		}
 	}

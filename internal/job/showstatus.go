@@ -196,6 +196,9 @@ func (s *Status) Text(w io.Writer) error {
 		if sp.Max > 0 {
 			fmt.Fprintf(&b, " of at most %s", humanize.IBytes(uint64(sp.Max)))
 		}
+		if sp.KeyBytes > 0 {
+			fmt.Fprintf(&b, ", and %s of keys", humanize.IBytes(uint64(sp.KeyBytes)))
+		}
 		b.WriteByte('\n')
 	}
 	b.WriteByte('\n')

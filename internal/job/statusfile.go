@@ -65,8 +65,9 @@ type CaptureFile struct {
 
 // SpoolFile is what capture publishes of the spool as a whole.
 type SpoolFile struct {
-	Bytes int64 `json:"bytes"`     // of all files in it
-	Max   int64 `json:"max_bytes"` // --max-spool; 0: no quota
+	Bytes    int64 `json:"bytes"`     // of the segments in it
+	KeyBytes int64 `json:"key_bytes"` // of what pruned ones left
+	Max      int64 `json:"max_bytes"` // --max-spool for Bytes; 0: no quota
 }
 
 // CaptureGroup is what capture publishes of one group.
@@ -114,6 +115,7 @@ type ApplyGroup struct {
 	Applied   *repl.Offset   `json:"applied_offset"`
 	AppliedMS int64          `json:"applied_ms"` // source clock, ms since 1970; 0 unknown
 	Marked    *repl.Offset   `json:"marked_offset"`
+	MarkSeen  *time.Time     `json:"mark_seen"` // when it was last read from or written to the target
 	Trail     trail          `json:"trail"`
 	RDBDone   int64          `json:"rdb_done"`
 	RDBTotal  *int64         `json:"rdb_total"`

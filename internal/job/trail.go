@@ -57,7 +57,20 @@ func (t trail) add(p TrailPoint) trail {
 }
 
 // trails are those of all groups of a run. They belong to the publisher.
-type trails map[repl.GroupID]trail
+type trails map[repl.GroupID]*past
+
+// past is what is known of where a mark stood.
+type past struct {
+	trail trail
+	seen  *time.Time
+}
+
+func (t trails) of(id repl.GroupID) *past {
+	if t[id] == nil {
+		t[id] = &past{}
+	}
+	return t[id]
+}
 
 // follow notes where the marks are now and puts the trails into what is
 // published.
@@ -67,17 +80,31 @@ func (t trails) follow(a *ApplyFile) {
 		if g.Apart {
 			continue // as the run before left it
 		}
-		p := TrailPoint{At: a.Updated, Epoch: g.Epoch, Phase: g.Phase}
-		switch {
-		case g.Marked != nil:
-			p.Offset = *g.Marked
-		case g.Phase != string(checkpoint.PhaseRDB):
-			g.Trail = t[g.ID]
-			continue
+		p := t.of(g.ID)
+		if g.MarkSeen == nil {
+			g.MarkSeen = p.seen // by the run before
 		}
-		t[g.ID] = t[g.ID].add(p)
-		g.Trail = t[g.ID]
+		p.seen = g.MarkSeen
+		if last, ok := g.mark(); ok {
+			p.trail = p.trail.add(last)
+		}
+		g.Trail = p.trail
 	}
+}
+
+// mark is where the mark was when it was last seen on the target.
+func (g *ApplyGroup) mark() (p TrailPoint, ok bool) {
+	if g.MarkSeen == nil || g.Epoch == 0 {
+		return p, false
+	}
+	p = TrailPoint{At: *g.MarkSeen, Epoch: g.Epoch, Phase: g.Phase}
+	switch {
+	case g.Marked != nil:
+		p.Offset = *g.Marked
+	case g.Phase != string(checkpoint.PhaseRDB):
+		return p, false
+	}
+	return p, true
 }
 
 func (p TrailPoint) floor() spool.Floor {
@@ -89,19 +116,21 @@ func (p TrailPoint) floor() spool.Floor {
 }
 
 // settled is the place behind which everything must be kept of what a group
-// has applied: where its mark stood margin ago, or where it has stood since if
-// that is earlier. ok is false when it was nowhere then.
-func (g *ApplyGroup) settled(updated, now time.Time, margin time.Duration) (f spool.Floor, ok bool) {
-	points := slices.Clone(g.Trail)
-	if g.Epoch > 0 && g.Marked != nil || g.Phase == string(checkpoint.PhaseRDB) {
-		last := TrailPoint{At: updated, Epoch: g.Epoch, Phase: g.Phase}
-		if g.Marked != nil {
-			last.Offset = *g.Marked
-		}
-		points = append(points, last)
+// has applied: where its mark stood a margin before it was last seen, or where it
+// has stood since if that is earlier. Time in which nobody has seen the target
+// does not count: it may have failed over in it. ok is false when the mark was
+// nowhere then.
+func (g *ApplyGroup) settled(now time.Time, margin time.Duration) (f spool.Floor, ok bool) {
+	last, ok := g.mark()
+	if !ok {
+		return spool.Floor{}, false
 	}
-	for _, p := range slices.Backward(points) {
-		if pf := p.floor(); f == (spool.Floor{}) || pf.Before(f) {
+	if last.At.Before(now) {
+		now = last.At
+	}
+	points := append(slices.Clone(g.Trail), last)
+	for i, p := range slices.Backward(points) {
+		if pf := p.floor(); i == len(points)-1 || pf.Before(f) {
 			f = pf
 		}
 		if now.Sub(p.At) >= margin {
