@@ -147,6 +147,9 @@ func (s *streamer) fill(ctx context.Context) (cause error) {
 		switch {
 		case errors.Is(err, spool.ErrEnd):
 			if s.g.job.o.UntilEnd {
+				if err := s.g.spool.Gap(); err != nil {
+					return s.g.spoolErr(err)
+				}
 				return errEnd
 			}
 			return nil

@@ -239,6 +239,10 @@ func (l *live) read(from io.Reader, see func([]byte)) error {
 // bytes gather meanwhile; else Syncs are that far apart.
 func (l *live) pump(lazy time.Duration, write func([]byte, time.Time) error) error {
 	r := l.r
+	most := rdbSyncBytes // a segment is sealed by a Sync only
+	if n := r.s.o.Writer.SegmentBytes; n > 0 {
+		most = int(min(int64(most), n))
+	}
 	var synced time.Time // when the last Sync began
 	dirty := 0
 	for {
@@ -263,7 +267,7 @@ func (l *live) pump(lazy time.Duration, write func([]byte, time.Time) error) err
 			}
 			dirty += n + clocked
 			now := time.Now()
-			if dirty > 0 && (lazy == 0 || dirty > rdbSyncBytes || now.Sub(synced) >= lazy || ended != nil || full != nil) {
+			if dirty > 0 && (lazy == 0 || dirty >= most || now.Sub(synced) >= lazy || ended != nil || full != nil) {
 				synced, dirty = now, 0
 				d, err := r.w.Sync()
 				if err != nil {

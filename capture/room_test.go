@@ -142,3 +142,26 @@ func noise(n int) []byte {
 	}
 	return bytes.Repeat(b, 2)
 }
+
+func TestSegmentsKeepTheirSizeWhileTheRDBComesIn(t *testing.T) {
+	sess := smallSession(historyA)
+	sess.RDB = append([]byte("REDIS0007"), bytes.Repeat(noise(1<<20), 6)...)
+	sess.RDB = append(sess.RDB, 0xff)
+	sess.RDB = append(sess.RDB, make([]byte, 8)...) // no checksum
+	m := redistest.FakeMaster(t, redistest.Script{Session: sess})
+	f := newFolder(t)
+	o := f.options(t, m.Addr)
+	o.Writer.SegmentBytes = 1 << 20
+	s := start(t, o)
+	s.until("the stream", func(st Status) bool { return st.Durable.Offset == sess.End() })
+	s.stop()
+	segments := f.read(t)[0].info.Segments
+	if len(segments) < 5 {
+		t.Errorf("got %d segments, want those of an RDB of %d bytes", len(segments), len(sess.RDB))
+	}
+	for _, seg := range segments {
+		if seg.Bytes > o.Writer.SegmentBytes+2*syncBytes {
+			t.Errorf("segment %d has %d bytes, want about %d", seg.Seq, seg.Bytes, o.Writer.SegmentBytes)
+		}
+	}
+}

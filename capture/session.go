@@ -32,6 +32,9 @@ func New(o Options) *Session {
 		changed: make(chan struct{}),
 		status: Status{
 			Group: o.Group, State: Stopped, Since: time.Now(), Addr: o.Addr, RDBTotal: -1, SourceOffset: -1,
+			// What was vouched for stays so until the spool has been looked at: it may
+			// turn out not to be there.
+			Durable: o.Published, Epoch: o.Published.Epoch, ReplID: o.Published.ReplID,
 		},
 	}
 }

@@ -221,11 +221,24 @@ func (c *checker) segment(path string, want Identity, seq Seq) error {
 	vouchedHere := c.vouched.Seq == seq && c.vouched.Epoch == want.Epoch
 	c.seen = c.seen || vouchedHere
 	info, err := c.fs.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.rep.Segments--
+		c.prev = prev
+		return c.keys(KeysPath(c.dir, want.Group, want.Epoch, seq), want, seq) // pruned since it was listed
+	}
 	if err != nil {
 		return err
 	}
 	c.rep.Bytes += info.Size()
 	s, err := openSeg(c.fs, path, want, seq)
+	if err == errNotYet {
+		if _, gone := c.fs.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+			c.rep.Segments--
+			c.rep.Bytes -= info.Size()
+			c.prev = prev
+			return c.keys(KeysPath(c.dir, want.Group, want.Epoch, seq), want, seq)
+		}
+	}
 	if err != nil {
 		whole, bytes := c.vouched.covers(seq)
 		torn := c.last && !whole && bytes == 0 && info.Size() <= segHeaderSize
@@ -278,6 +291,10 @@ func (c *checker) keys(path string, want Identity, seq Seq) error {
 		c.seen = true // an older copy of what is vouched for: it is applied since
 	}
 	k, err := openKeys(c.fs, path, want, seq)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.problem(path, -1, "is missing, and so is its segment")
+		return nil
+	}
 	if err != nil {
 		return c.damage(path, err)
 	}

@@ -3,6 +3,7 @@ package spool
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -159,5 +160,35 @@ func TestNamesRoundTrip(t *testing.T) {
 		if _, err := ParseJobID(s); err == nil {
 			t.Errorf("parse job %q: got nil, want an error", s)
 		}
+	}
+}
+
+// pruning is a file system on which a segment is pruned while check is at work.
+type pruning struct {
+	*fsx.Mem
+	path string
+	do   func()
+}
+
+func (p *pruning) Stat(name string) (fs.FileInfo, error) {
+	if name == p.path && p.do != nil {
+		do := p.do
+		p.do = nil
+		do()
+	}
+	return p.Mem.Stat(name)
+}
+
+func TestCheckBesideAPrune(t *testing.T) {
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 1500
+	s := exampleSource()
+	ok(t, s.write(t, o).Seal())
+	g := group(t, m)
+	p := &pruning{Mem: m, path: Path(testDir, 1, 1, 3), do: func() { prune(t, g, Floor{Epoch: 2}) }}
+	rep, err := check(p, testDir, CheckOptions{})
+	if err != nil || !rep.OK() || rep.Pruned == 0 {
+		t.Errorf("got %+v and %v, want ok with pruned segments", rep, err)
 	}
 }

@@ -125,6 +125,39 @@ func (g *Group) listSeqs(e repl.Epoch) ([]Seq, error) {
 	return seqs, err
 }
 
+// Gap returns a MissingError when the row of the group's segments has a hole, or
+// ends before the one that is vouched for; what was pruned is none. It looks at
+// names alone.
+func (g *Group) Gap() error {
+	epochs, err := g.listEpochs()
+	if err != nil {
+		return err
+	}
+	next := Seq(1)
+	for _, e := range epochs {
+		seqs, err := g.listSeqs(e)
+		if err != nil {
+			return err
+		}
+		pruned, err := g.listKeySeqs(e)
+		if err != nil {
+			return err
+		}
+		seqs = append(seqs, pruned...)
+		slices.Sort(seqs)
+		for _, seq := range slices.Compact(seqs) {
+			if seq > next {
+				return &MissingError{Path: g.path(e, next)}
+			}
+			next = seq + 1
+		}
+	}
+	if d, _ := g.durable(); d.Seq >= next {
+		return &MissingError{Path: g.path(d.Epoch, d.Seq), Want: d.Bytes}
+	}
+	return nil
+}
+
 // EpochInfo tells what is held of one epoch. It is made from headers and
 // footers, and a walk over the frame headers of an unsealed tail.
 type EpochInfo struct {

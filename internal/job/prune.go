@@ -104,6 +104,9 @@ func (k *keeper) group(id repl.GroupID, targets []string, files []*ApplyFile) (k
 		if g == nil || g.Epoch == 0 {
 			return keepAll("target %s has applied nothing of it", a.Target), nil
 		}
+		if g.Reason == "spool-pruned" {
+			continue // it can never go on from here
+		}
 		f, ok := g.settled(k.now, k.margin)
 		if !ok {
 			return keepAll("where the mark on target %s stood %s before it was last seen is not known", a.Target, k.margin), nil
@@ -112,6 +115,9 @@ func (k *keeper) group(id repl.GroupID, targets []string, files []*ApplyFile) (k
 			f = spool.Floor{Epoch: f.Epoch}
 		}
 		lower(f, fmt.Sprintf("target %s has applied it up to %s, %s ago or more", a.Target, floorText(f), k.margin))
+	}
+	if lowest == nil {
+		return keepAll("no target can go on from this folder"), nil
 	}
 	return *lowest, nil
 }
@@ -341,6 +347,9 @@ func pruneText(o PruneOptions, groups []PrunedGroup) error {
 	verb := "removed"
 	if o.DryRun {
 		verb = "would be removed, less their keys"
+	}
+	if segments == 0 && strings.Contains(b.String(), "target ") {
+		fmt.Fprintln(&b, "a target that is not used any more holds all back until its DIR/apply/TARGET and DIR/status/apply-TARGET.json are removed")
 	}
 	fmt.Fprintf(&b, "%d %s, %s, %s\n", segments, plural(segments, "segment"), signedBytes(bytes), verb)
 	_, err := io.WriteString(o.Out, b.String())

@@ -1,9 +1,13 @@
 package job
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"tairlift/apply"
@@ -153,13 +157,13 @@ func (p *publisher) publish() {
 	f := p.r.f
 	var err error
 	if v.capture != nil && p.r.sessions != nil {
-		err = writeJSON(f.captureStatus(), v.capture)
+		err = writeStatus(f.captureStatus(), v.capture)
 	}
 	if v.apply != nil {
 		p.r.trails.follow(v.apply)
 	}
 	if v.apply != nil && (p.r.apply() != nil || p.r.known) {
-		if e := writeJSON(f.applyStatus(p.r.target), v.apply); err == nil {
+		if e := writeStatus(f.applyStatus(p.r.target), v.apply); err == nil {
 			err = e
 		}
 	}
@@ -168,6 +172,35 @@ func (p *publisher) publish() {
 	}
 	p.bad = err != nil
 	p.hints(v)
+}
+
+// writeStatus replaces a status file. On a disk without a free byte no other file
+// can be made: then it is written over in place, within the space that it has. A
+// reader may meet half of it; without it, status would call the process gone.
+func writeStatus(path string, v any) error {
+	err := writeJSON(path, v)
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	f, oerr := os.OpenFile(path, os.O_WRONLY, 0)
+	if oerr != nil {
+		return err
+	}
+	defer f.Close()
+	raw, jerr := json.Marshal(v)
+	info, serr := f.Stat()
+	if jerr != nil || serr != nil {
+		return errors.Join(err, jerr, serr)
+	}
+	const page = 4096
+	if int64(len(raw)) > (info.Size()+page-1)/page*page {
+		return err
+	}
+	if pad := info.Size() - int64(len(raw)); pad > 0 {
+		raw = append(raw, bytes.Repeat([]byte{'\n'}, int(pad))...)
+	}
+	_, err = f.WriteAt(raw, 0)
+	return err
 }
 
 // hints says what to do when a group begins to wait for something that may

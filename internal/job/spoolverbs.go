@@ -143,6 +143,9 @@ func SpoolCheck(_ context.Context, o SpoolOptions) error {
 		Code: Corrupt, What: fmt.Sprintf("spool %s is not whole: %d %s", f.spoolDir(), len(report.Problems), plural(len(report.Problems), "problem")),
 		Hint: "copy the named files again from where they were captured; if this is that place, capture into a fresh --dir",
 	}
+	if slices.ContainsFunc(report.Problems, func(p spool.Problem) bool { return strings.HasPrefix(p.Text, "format version ") }) {
+		e.Hint = "use the tairlift that wrote the named files, or a newer one"
+	}
 	if len(report.Problems) > 0 {
 		p := report.Problems[0]
 		e.What += fmt.Sprintf(", first %s: %s", p.Path, p.Text)

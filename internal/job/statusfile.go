@@ -139,7 +139,7 @@ func (f *folder) applyStatus(target string) string {
 const badStatusHint = "is a copy under way? when it is through, start the same command again; else copy the file again from where it was written; a running process writes it anew; or remove it: then nothing is known of what it said"
 
 // readStatus reads a status file into v; false when there is none, or when it
-// is of another job or version.
+// is of another job.
 func readStatus(path string, job spool.JobID, p *Process, v any) (bool, error) {
 	raw, err := readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -151,7 +151,13 @@ func readStatus(path string, job spool.JobID, p *Process, v any) (bool, error) {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return false, &Error{Code: Corrupt, What: fmt.Sprintf("%s is not a status file: %v", path, err), Hint: badStatusHint, Err: err}
 	}
-	return p.Version == statusVersion && p.Job == job, nil
+	if p.Job == job && p.Version != statusVersion {
+		return false, &Error{
+			Code: Corrupt, What: fmt.Sprintf("%s is a status file of version %d, this tairlift reads version %d", path, p.Version, statusVersion),
+			Hint: "use the tairlift that wrote it, or a newer one",
+		}
+	}
+	return p.Job == job, nil
 }
 
 func (f *folder) readCapture() (*CaptureFile, error) {
