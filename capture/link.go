@@ -101,6 +101,7 @@ func (l *live) capture() error {
 	start := l.link.Start
 	r.linked, r.ever = true, true
 	if start.Full {
+		r.s.resynced = true
 		if err := r.openEpoch(start.Position, sample); err != nil {
 			return err
 		}

@@ -45,7 +45,8 @@ type Options struct {
 	FirstContact time.Duration
 
 	// MaxWait bounds how long Run tries a source that was reached before but
-	// gives no stream. The queue for a full sync does not count. 0: for ever.
+	// gives no stream, and how long it waits for room. The queue for a full sync
+	// does not count. 0: for ever.
 	MaxWait time.Duration
 
 	// Silence is how long a source may send nothing, not even a newline or a

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tairlift/internal/redistest"
+	"tairlift/spool"
 )
 
 // quota is a Room of so many bytes.
@@ -128,6 +129,61 @@ func TestAFullTailIsSealedWhenTheQuotaIsReached(t *testing.T) {
 	m.Append(commands("SET a 1"))
 	s.until("the seal", func(st Status) bool { return st.Reason == ReasonQuota && st.Durable.Sealed })
 	s.stop()
+}
+
+// A quota of a file system, or space that others take between two looks: Room
+// grants what the disk refuses.
+func TestAFullDiskThatRoomDoesNotSeeCostsFewFullSyncs(t *testing.T) {
+	m := redistest.FakeMaster(t, redistest.Script{Session: smallSession(historyA)})
+	f := newFolder(t)
+	fsys := newFaultFS()
+	fsys.fill(true)
+	o := f.options(t, m.Addr)
+	o.Writer.FS, o.Room = fsys, &quota{left: 1 << 30}
+	o.BackoffMin, o.BackoffMax, o.MaxWait = 10*time.Millisecond, time.Minute, 600*time.Millisecond
+	begun := time.Now()
+	if stop := start(t, o).stopped(); stop.Reason != ReasonDiskFull || stop.Hint == "" {
+		t.Errorf("got %+v, want %s with a hint", stop, ReasonDiskFull)
+	}
+	if d := time.Since(begun); d < o.MaxWait {
+		t.Errorf("stopped after %s, want it to have waited for %s", d, o.MaxWait)
+	}
+	// One, one behind a short pause, the next behind 120 ms and more, and the last
+	// at the end of the wait.
+	if _, full := m.Links(); full < 2 || full > 6 {
+		t.Errorf("got %d full syncs, want 2 to 6", full)
+	}
+}
+
+func TestOnlyARunThatBroughtSomethingBeginsAnotherWait(t *testing.T) {
+	rdb := spool.Durable{Epoch: 1, RDBDone: true, Offset: 10}
+	tests := []struct {
+		claim string
+		left  []spool.Durable // by each run
+		tries int
+	}{
+		{"nothing at all", []spool.Durable{{}, {}, {}}, 3},
+		{"parts of an RDB", []spool.Durable{{Epoch: 1, RDBBytes: 5}, {Epoch: 2, RDBBytes: 9}, {Epoch: 3, RDBBytes: 7}}, 3},
+		{"the same offset again", []spool.Durable{rdb, rdb}, 2},
+		{"a whole RDB", []spool.Durable{{}, {}, rdb}, 1},
+		{"another whole RDB", []spool.Durable{rdb, rdb, {Epoch: 2, RDBDone: true, Offset: 3}}, 1},
+		{"some of the stream", []spool.Durable{rdb, rdb, {Epoch: 1, RDBDone: true, Offset: 11}}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.claim, func(t *testing.T) {
+			s := New(Options{BackoffMin: 1, BackoffMax: 1})
+			var w roomWait
+			for _, d := range tt.left {
+				s.update(func(st *Status) { st.Durable = d })
+				if err := s.outOfSpace(t.Context(), &StopError{Reason: ReasonDiskFull}, &w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if w.tries != tt.tries {
+				t.Errorf("runs that brought nothing: got %d, want %d", w.tries, tt.tries)
+			}
+		})
+	}
 }
 
 // noise does not compress, and is text.

@@ -17,6 +17,7 @@ import (
 type Session struct {
 	o        Options
 	roomTold time.Time // when the log was told of a wait for room; Run's
+	resynced bool      // a full sync has begun since the last write that failed for lack of room; Run's
 
 	mu      sync.Mutex // guards what follows
 	status  Status
@@ -60,9 +61,10 @@ func (s *Session) Run(ctx context.Context) error {
 	s.update(func(st *Status) { st.Reconnects, st.EpochReason = 0, "" })
 	s.setState(Waiting, "", "")
 
+	var wait roomWait
 	err := s.once(ctx)
 	for full, again := fullDisk(err); again; full, again = fullDisk(err) {
-		if err = s.outOfSpace(ctx, full); err == nil {
+		if err = s.outOfSpace(ctx, full, &wait); err == nil {
 			err = s.once(ctx)
 		}
 	}
