@@ -137,7 +137,14 @@ func (s *Session) spoolFailed(err error) *StopError {
 // recordFailed is the answer to a store that cannot be read or written.
 func (s *Session) recordFailed(err error) *StopError {
 	stop := s.spoolFailed(err)
-	if stop.Reason == ReasonSpool {
+	switch stop.Reason {
+	case ReasonDiskFull:
+		// No reason to wait: a store that has failed once takes nothing more, and
+		// would say so for ever, also when there is room again.
+		stop.What = "no space left to record the position: " + oneLine(err)
+		stop.Hint = "free some space, then start the same command again; it goes on behind the last durable byte"
+		fallthrough
+	case ReasonSpool:
 		stop.Reason = ReasonRecord
 	}
 	return stop

@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"errors"
+	"syscall"
 	"testing"
 
 	"tairlift/checkpoint"
@@ -115,6 +116,10 @@ func TestBrokenStoreStops(t *testing.T) {
 		reason string
 	}{
 		{"an error", func(checkpoint.CaptureRecord) error { return errors.New("no") }, ReasonRecord},
+		{"a full disk, for there will be no other write", func(checkpoint.CaptureRecord) error { return syscall.ENOSPC }, ReasonRecord},
+		{"a store that a full disk has broken", func(checkpoint.CaptureRecord) error {
+			return errors.Join(checkpoint.ErrBroken, syscall.EDQUOT)
+		}, ReasonRecord},
 		{"a panic stops this session only", func(checkpoint.CaptureRecord) error { panic("no") }, ReasonInternal},
 	}
 	for _, tt := range tests {
@@ -129,8 +134,8 @@ func TestBrokenStoreStops(t *testing.T) {
 			redistest.Eventually(t, "the ACK", func() bool { return m.LastAck() == sess.End() })
 			store.set(tt.hook)
 			m.Append(commands("SET a 1"))
-			if stop := s.stopped(); stop.Reason != tt.reason || s.Status().Reason != tt.reason {
-				t.Errorf("got %+v, want %s", stop, tt.reason)
+			if stop := s.stopped(); stop.Reason != tt.reason || s.Status().Reason != tt.reason || stop.Hint == "" {
+				t.Errorf("got %+v, want %s with a hint", stop, tt.reason)
 			}
 			if got := m.LastAck(); got != sess.End() {
 				t.Errorf("ACK: got %d, want %d", got, sess.End())

@@ -24,7 +24,10 @@ var ErrInUse = errors.New("checkpoint: in use by another process")
 
 // ErrBroken says that a write of this store has failed before. What the disk
 // holds is unknown then, and bbolt, which reads its own pages from the cache,
-// could build on what never reached it: nothing more is written.
+// could build on what never reached it: nothing more is written. A full disk is
+// no exception, though bbolt rolls a failed write back: the error of a write may
+// be that of an earlier one, whose pages a network file system has dropped. A
+// store that is opened again has all its pages checked first.
 var ErrBroken = errors.New("checkpoint: store is broken")
 
 // DamagedError says that the file is not what was written. It is refused as a
