@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"tairlift/apply"
 	"tairlift/capture"
@@ -20,6 +23,9 @@ import (
 const (
 	defaultSegment = 256 << 20
 	leastSegment   = 1 << 20
+	// leastQuota is what a group needs of --max-spool: what it has not sealed
+	// cannot be pruned, and beside that the next segment must fit.
+	leastQuota = 2 << 20
 )
 
 // Until is the goal at which a run ends.
@@ -188,6 +194,9 @@ func (r *run) prepare(ctx context.Context) (err error) {
 				return usage("add --group "+g.ID.String()+"=HOST:PORT", "no address is known for group %s", g.ID)
 			}
 		}
+		if err := r.checkQuota(); err != nil {
+			return err
+		}
 	}
 	if r.withApply {
 		if r.target, err = r.f.target(r.o.Target); err != nil {
@@ -272,6 +281,17 @@ func (r *run) checkUntil() error {
 		}
 	}
 	return usage(hint, "--until %q is not a goal of %s", r.o.Until, r.verb)
+}
+
+// checkQuota refuses a quota at which the groups could wait for each other for
+// ever, with nothing in the spool that may be pruned.
+func (r *run) checkQuota() error {
+	least := int64(len(r.groups)) * leastQuota
+	if r.o.MaxSpool <= 0 || r.o.MaxSpool >= least {
+		return nil
+	}
+	return usage(fmt.Sprintf("give --max-spool at least %dMiB, which is %d MiB a group; it must hold the largest RDB too", least>>20, leastQuota>>20),
+		"--max-spool %s is too small for %d %s", humanize.IBytes(uint64(r.o.MaxSpool)), len(r.groups), plural(len(r.groups), "group"))
 }
 
 func (r *run) anySpool() bool {
