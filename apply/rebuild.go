@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
+	"tairlift/spool"
 )
 
 // What happens when apply.db was lost and the target bears our marks. The mark
@@ -41,16 +43,32 @@ func (g *group) forgot() {
 }
 
 // findScripts reads what of the mark's epoch is applied already, for the bodies
-// in it.
-func (g *group) findScripts(ctx context.Context, m Mark, start repl.Offset) error {
+// in it. lost says why it cannot be told from the spool, now or later; err is
+// what happens next where that is not so.
+func (g *group) findScripts(ctx context.Context, m Mark, start repl.Offset) (lost, err error) {
 	g.log.Info("looking for the bodies of scripts in what is applied already", "epoch", m.Epoch, "until", m.Offset)
-	if err := g.scriptsOfRDB(ctx, m.Epoch); err != nil {
-		return fmt.Errorf("look for scripts in the RDB: %w", err)
+	where := "RDB"
+	err = g.scriptsOfRDB(ctx, m.Epoch)
+	if err == nil {
+		where = "stream"
+		err = g.scriptsOfStream(ctx, m, start)
 	}
-	if err := g.scriptsOfStream(ctx, m, start); err != nil {
-		return fmt.Errorf("look for scripts in the stream: %w", err)
+	var (
+		pruned *spool.PrunedError
+		gap    *spool.GapError
+		format *rdb.FormatError
+		parse  *resp.ParseError
+	)
+	switch {
+	case err == nil:
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.As(err, &pruned), errors.As(err, &gap), errors.As(err, &format), errors.As(err, &parse),
+		errors.Is(err, spool.ErrEnd), errors.Is(err, spool.ErrEpochEnd):
+		return fmt.Errorf("look for scripts in the %s: %w", where, err), nil
 	}
-	return nil
+	return nil, g.spoolErr(err)
 }
 
 func (g *group) scriptsOfRDB(ctx context.Context, e repl.Epoch) error {

@@ -1,14 +1,18 @@
 package apply
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/rdb"
+	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 
@@ -103,4 +107,62 @@ func TestALostScriptThatTheSpoolCannotTellStops(t *testing.T) {
 		t.Errorf("stop: got %s, want it to say that the spool was asked", stop.What)
 	}
 	r.want("nothing behind the mark", map[string]string{"0 GET n": "1"})
+}
+
+func TestALostScriptIsWaitedForWhileItsSegmentIsBeingCopied(t *testing.T) {
+	const body = "return redis.call('INCR', KEYS[1])"
+	r := bareRig(t, 1)
+	sha := r.target.Do(t, "SCRIPT", "LOAD", body).String()
+	r.target.Do(t, "SCRIPT", "FLUSH")
+	p := r.craftBegin(1, 1, spool.WriterOptions{SegmentBytes: 1})
+	p.rdb(scriptRDB(body))
+	p.write("INCR n")
+	r.applyAll(Options{})
+	r.loseStore()
+	p.write("INCR n", "EVALSHA "+sha+" 1 n")
+	segment := filepath.Join(r.dir, "spool", "group-0001", "epoch-0001", "00000001.seg")
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(segment, segment+".part")
+	r.stopped(Options{}, "spool-missing") // --until end
+	r.want("up to the script", map[string]string{"0 GET n": "2"})
+	a := r.start(Options{})
+	a.waitsFor(t, "spool-missing")
+	move(segment+".part", segment)
+	a.reaches(t, p.end)
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.want("with the body", map[string]string{"0 GET n": "3"})
+}
+
+func TestOnlyWhatTheSpoolCannotTellIsAnUnknownScript(t *testing.T) {
+	const sha = "0123456789012345678901234567890123456789"
+	wait := &waitError{reason: "spool-missing", err: &spool.MissingError{Path: "x.seg"}}
+	for _, c := range []struct {
+		claim           string
+		lost, err, want error // nil: a stop with script-unknown
+	}{
+		{"the end of a run passes", nil, context.Canceled, context.Canceled},
+		{"so does a wait for a copy", nil, wait, wait},
+		{"what was pruned is unknown for good", &spool.PrunedError{Path: "x.seg"}, nil, nil},
+		{"so is what was nowhere", nil, nil, nil},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			tr := translator{
+				clock: &offsetClock{}, scripts: &scripts{}, proveDB: func(int) error { return nil },
+				findScripts: func() (error, error) { return c.lost, c.err },
+			}
+			tr.start(&Batch{}, 0, 0)
+			err := tr.add(resp.Command{Args: [][]byte{[]byte("EVALSHA"), []byte(sha), []byte("0")}}, time.Time{})
+			var stop *StopError
+			if c.want != nil && err != c.want || c.want == nil && (!errors.As(err, &stop) || stop.Reason != "script-unknown" || stop.Hint == "") {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
 }

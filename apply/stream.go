@@ -85,7 +85,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		group: g.id, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
 		proveDB: func(db int) error { return g.job.proveDB(ctx, db) },
 		skip:    g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
-		findScripts: func() error { return g.findScripts(ctx, m, info.Start) },
+		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 	}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)

@@ -27,8 +27,8 @@ type translator struct {
 	existing *existing            // nil unless the target held keys of its own
 	now      func() time.Time
 	// findScripts looks for bodies that the store does not have; it is called
-	// once at most.
-	findScripts func() error
+	// once at most. lost says why they are not to be found.
+	findScripts func() (lost, err error)
 
 	db      int // of the source, behind the last command read
 	inMulti bool
@@ -172,11 +172,14 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 			return err
 		}
 	case command.EvalSHA:
-		body, ok, err := t.scriptBody(string(argOf(args, 1)))
+		body, ok, lost, err := t.scriptBody(string(argOf(args, 1)))
+		if err != nil {
+			return err
+		}
 		if !ok {
 			why := "names a script whose body was never seen"
-			if err != nil {
-				why = "names a script whose body is not known, and not to be found in the spool: " + err.Error()
+			if lost != nil {
+				why = "names a script whose body is not known, and not to be found in the spool: " + lost.Error()
 			}
 			return t.stop("script-unknown", c, why,
 				"start over with a fresh --dir and an empty target, so that the full sync brings the body")
@@ -219,15 +222,20 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	return nil
 }
 
-// scriptBody is the body of a script that is named by its SHA1.
-func (t *translator) scriptBody(sha string) (body []byte, ok bool, err error) {
+// scriptBody is the body of a script that is named by its SHA1. lost says why
+// the spool, which was asked for it, cannot tell; with an err nobody knows yet.
+func (t *translator) scriptBody(sha string) (body []byte, ok bool, lost, err error) {
 	body, ok = t.scripts.body(sha)
 	if find := t.findScripts; !ok && find != nil {
 		t.findScripts = nil
-		err = find()
+		lost, err = find()
+		// It may have been found before what ended the search.
 		body, ok = t.scripts.body(sha)
 	}
-	return body, ok, err
+	if ok {
+		return body, true, nil, nil
+	}
+	return nil, false, lost, err
 }
 
 // withoutOurs drops from a command the keys that are never copied. nil is a
