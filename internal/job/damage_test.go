@@ -33,7 +33,7 @@ func TestTheBytesOfASpoolAreChecked(t *testing.T) {
 	if err == nil {
 		p := ended(process(t, UntilStopped), howInterrupted, Interrupted)
 		p.Job = jobA
-		err = writeJSON(f.captureStatus(), &CaptureFile{Process: p, Groups: []CaptureGroup{c}})
+		err = writeStatus(f.captureStatus(), &CaptureFile{Process: p, Groups: []CaptureGroup{c}})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -342,9 +342,10 @@ func (f *folder) rememberTarget(addr string) error {
 	return nil
 }
 
-// maxSmall is more than a JSON file of ours can have: with 9999 groups, a
-// status file has some 10 MB.
-const maxSmall = 32 << 20
+// maxSmall is more than a JSON file of ours can have. The largest is the status
+// file of an apply: each of 9999 groups has a trail of some 6 KB, and as much
+// again is left for everything else that is said of it.
+const maxSmall = 128 << 20
 
 // readSmall reads a JSON file of ours. One that is larger than they are is not
 // read into memory.
@@ -362,12 +363,27 @@ func readSmall(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// writeJSON replaces path in one step, making its folder if need be.
+// writeJSON replaces path, a file that people may read, in one step, making its
+// folder if need be.
 func writeJSON(path string, v any) error {
 	raw, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
+	return replaceFile(path, raw)
+}
+
+// writeStatus is writeJSON for the files that are written once a second, and
+// read by programs: without indentation they have half the size.
+func writeStatus(path string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, raw)
+}
+
+func replaceFile(path string, raw []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}

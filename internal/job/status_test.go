@@ -337,14 +337,14 @@ func TestStatusFilesOfAnotherJobAreNotOurs(t *testing.T) {
 	}
 	p := process(t, UntilStopped)
 	p.Job = jobB
-	if err := writeJSON(f.captureStatus(), &CaptureFile{Process: p, Groups: []CaptureGroup{streaming(5, 5)}}); err != nil {
+	if err := writeStatus(f.captureStatus(), &CaptureFile{Process: p, Groups: []CaptureGroup{streaming(5, 5)}}); err != nil {
 		t.Fatal(err)
 	}
 	if m, err := f.vouched(); err != nil || m != nil {
 		t.Errorf("got %v, %v, want nothing vouched", m, err)
 	}
 	p.Job = jobA
-	if err := writeJSON(f.captureStatus(), &CaptureFile{Process: p, Groups: []CaptureGroup{streaming(5, 5)}}); err != nil {
+	if err := writeStatus(f.captureStatus(), &CaptureFile{Process: p, Groups: []CaptureGroup{streaming(5, 5)}}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := f.vouched()
@@ -363,7 +363,7 @@ func TestSeveralTargets(t *testing.T) {
 	for i, target := range []string{"x:1", "y:1"} {
 		p := process(t, UntilStopped)
 		p.Updated = now.Add(time.Duration(i) * time.Second)
-		if err := writeJSON(f.applyStatus(target), &ApplyFile{Process: p, Target: target}); err != nil {
+		if err := writeStatus(f.applyStatus(target), &ApplyFile{Process: p, Target: target}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -13,10 +14,52 @@ import (
 // over may lose its last writes, and the mark goes back with them: what prune
 // may remove is what was applied a while ago.
 type TrailPoint struct {
-	At     time.Time   `json:"at"`
-	Epoch  repl.Epoch  `json:"epoch"`
-	Phase  string      `json:"phase"`  // rdb | stream
-	Offset repl.Offset `json:"offset"` // in the stream phase
+	At     time.Time
+	Epoch  repl.Epoch
+	Phase  string      // rdb | stream
+	Offset repl.Offset // in the stream phase
+}
+
+// trailJSON is a point in a status file, which has up to trailMax of them for
+// each group and is written once a second.
+type trailJSON struct {
+	At     time.Time    `json:"at"` // to the second
+	Epoch  repl.Epoch   `json:"epoch"`
+	Offset *repl.Offset `json:"offset,omitempty"` // absent in the RDB phase
+	Phase  string       `json:"phase,omitempty"`  // of older files, which have it beside an offset of 0
+}
+
+// MarshalJSON rounds the time up: a mark that was there earlier than it says
+// costs a second of spool, one that was there later could cost what a target
+// still needs.
+func (p TrailPoint) MarshalJSON() ([]byte, error) {
+	out := trailJSON{At: p.At.UTC().Truncate(time.Second), Epoch: p.Epoch}
+	if out.At.Before(p.At) {
+		out.At = out.At.Add(time.Second)
+	}
+	if p.Phase == string(checkpoint.PhaseStream) {
+		out.Offset = &p.Offset
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON is the inverse.
+func (p *TrailPoint) UnmarshalJSON(raw []byte) error {
+	var in trailJSON
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return err
+	}
+	*p = TrailPoint{At: in.At, Epoch: in.Epoch, Phase: in.Phase}
+	if in.Phase == "" {
+		p.Phase = string(checkpoint.PhaseRDB)
+		if in.Offset != nil {
+			p.Phase = string(checkpoint.PhaseStream)
+		}
+	}
+	if in.Offset != nil {
+		p.Offset = *in.Offset
+	}
+	return nil
 }
 
 const (

@@ -233,7 +233,7 @@ func (f *folder) clearIn(store *checkpoint.Apply, target string, groups []repl.G
 	for i := range a.Groups {
 		a.Groups[i].Doubtful, a.Groups[i].DoubtWhy, a.Groups[i].Forgotten = 0, nil, false
 	}
-	return writeJSON(f.applyStatus(target), a)
+	return writeStatus(f.applyStatus(target), a)
 }
 
 // keys tells how far a verify is. The total is an estimate.

@@ -32,7 +32,7 @@ func doubtful(t *testing.T) (*folder, string) {
 		t.Fatal(err)
 	}
 	a := &ApplyFile{Process: process(t, UntilStopped), Target: "t:1", Groups: []ApplyGroup{{ID: 2, Doubtful: 1, DoubtWhy: map[string]int{"unread": 1}}}}
-	if err := writeJSON(f.applyStatus("t:1"), a); err != nil {
+	if err := writeStatus(f.applyStatus("t:1"), a); err != nil {
 		t.Fatal(err)
 	}
 	return f, path
