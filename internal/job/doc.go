@@ -2,9 +2,11 @@
 // verb ends.
 //
 // The types: [Options] and [RunSync], [RunCapture], [RunApply] are a run;
-// [RunVerify], [RunStatus], [SpoolList], [SpoolCheck] and [SpoolDump] are the
-// verbs that change nothing; [Status] is a job at one moment; [Error] is an end
-// that is not a good one, with its exit [Code]; [Console] is stderr.
+// [RunVerify], [RunStatus], [SpoolList], [SpoolCheck] and [SpoolDump] only look;
+// [SpoolPrune] removes what no target needs any more, and [Keep] does so while
+// capture runs; [ShowRDB] shows an RDB file, without any DIR; [Status] is a job
+// at one moment; [Error] is an end that is not a good one, with its exit [Code];
+// [Console] is stderr.
 //
 // What lies in DIR:
 //
@@ -20,6 +22,10 @@
 // do. No verb opens the store of another process: status files are what they
 // know of each other.
 //
+// With --state STATE, what apply writes (apply/, its status files, and
+// state.json, which names the job) lies in STATE, and DIR is only read. So
+// capture does not see that target: what it needs may be pruned.
+//
 // The life of a run:
 //
 //  1. DIR is read. Groups that it does not know are added, an address may
@@ -28,8 +34,10 @@
 //     Only then is job.json written.
 //  3. A target that was never used is claimed before anything is captured;
 //     one that was is waited for while capture goes on.
-//  4. Capture and apply run, and never wait for each other: a group that has
-//     stopped stops neither the others nor its own capture.
+//  4. Capture and apply run, and never wait for each other, but for the room of
+//     --max-spool: a group that has stopped stops neither the others nor its own
+//     capture. Where each mark stood of late is published as its trail: prune keeps
+//     what lies behind the place of a margin ago.
 //  5. At the goal of --until, at a signal, or when nothing is left that could go
 //     on, apply stops behind a whole batch and capture seals its segments. The
 //     status files say how it ended.
