@@ -44,6 +44,9 @@ func (c *cursor) next() (frameHeader, []byte, error) {
 	}
 	h, raw, err := c.step()
 	var missing *MissingError
+	if errors.As(err, &missing) {
+		err = c.g.lost(c.epoch, c.seq, err)
+	}
 	switch {
 	case err == nil:
 		c.idle = 0

@@ -91,7 +91,7 @@ func (e *MissingError) Error() string {
 }
 
 // PrunedError is returned when bytes are asked for that were pruned: they will
-// not come back.
+// not come back, nor will the rest of a segment that is here in part.
 type PrunedError struct {
 	Path   string    // of the segment
 	Pruned time.Time // when

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -233,6 +234,97 @@ func TestPruneKeepsWhatLiesBehindTheFloorAndTheKeysOfTheRest(t *testing.T) {
 			ok(t, w.Seal())
 			wantCheck(t, m, CheckOptions{Vouched: map[repl.GroupID]Durable{1: w.Durable()}}, 0, 0)
 		})
+	}
+}
+
+// Of a segment that its source pruned while it was being copied, what is here
+// of it is all that there will be. Without its key file, or with a part of that,
+// it is a copy under way.
+func TestHalfASegmentBesideItsKeyFileWasPruned(t *testing.T) {
+	s := exampleSource()
+	start := testIdentity().Start
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 1500
+	w := s.write(t, o)
+	ok(t, w.Seal())
+	g := group(t, m)
+	var rdbSeq, streamSeq Seq // from the middle of each phase
+	var from repl.Offset      // of the latter
+	for _, seg := range must(g.Epochs())(t)[0].Segments {
+		if !seg.Stream {
+			rdbSeq = (seg.Seq + 1) / 2
+		} else if streamSeq == 0 && seg.From > int64(start)+4000 {
+			streamSeq, from = seg.Seq, repl.Offset(seg.From)
+		}
+	}
+	whole := map[Seq][]byte{}
+	for _, seg := range must(g.Epochs())(t)[0].Segments {
+		whole[seg.Seq] = readFile(t, m, seg.Path)
+	}
+	prune(t, g, Floor{Epoch: 1, Stream: true, Offset: w.Durable().Offset})
+	keys := map[Seq][]byte{}
+	for seq := range whole {
+		if seq != w.Durable().Seq {
+			keys[seq] = readFile(t, m, KeysPath(testDir, 1, 1, seq))
+		}
+	}
+	stream := func(g *Group, at repl.Offset) error {
+		r, err := g.OpenStream(1, at)
+		if err == nil {
+			_, _, err = drain(r)
+			ok(t, r.Close())
+		}
+		return err
+	}
+	rdb := func(g *Group) error {
+		r, err := g.OpenRDB(1)
+		if err == nil {
+			_, err = io.ReadAll(r)
+			ok(t, r.Close())
+		}
+		return err
+	}
+	for _, tt := range []struct {
+		claim string
+		seq   Seq
+		have  int // per cent of the segment
+		read  func(*Group) error
+	}{
+		{"the rdb, half a segment", rdbSeq, 50, rdb},
+		{"the rdb, a segment without a header", rdbSeq, 0, rdb},
+		{"the stream up to half a segment", streamSeq, 50, func(g *Group) error { return stream(g, start) }},
+		{"the stream up to one without its seal", streamSeq, 99, func(g *Group) error { return stream(g, start) }},
+		{"the stream up to one without a header", streamSeq, 0, func(g *Group) error { return stream(g, start) }},
+		{"the stream within half a segment", streamSeq, 50, func(g *Group) error { return stream(g, from+1) }},
+		{"the stream behind what half a segment holds", streamSeq, 15, func(g *Group) error { return stream(g, from+1) }},
+	} {
+		for seq, b := range whole {
+			replaceFile(t, m, Path(testDir, 1, 1, seq), b)
+		}
+		for seq := range keys {
+			ok(t, m.Remove(KeysPath(testDir, 1, 1, seq)))
+		}
+		b := whole[tt.seq]
+		writeFile(t, m, Path(testDir, 1, 1, tt.seq), b[:len(b)*tt.have/100])
+		key := KeysPath(testDir, 1, 1, tt.seq)
+		var pruned *PrunedError
+		var missing *MissingError
+		if err := tt.read(group(t, m)); !errors.As(err, &missing) || errors.As(err, &pruned) {
+			t.Errorf("%s, no key file: got %v, want a MissingError", tt.claim, err)
+		}
+		writeFile(t, m, key, keys[tt.seq][:len(keys[tt.seq])-1])
+		var bad *CorruptError // which a follower of a copy waits out
+		if err := tt.read(group(t, m)); !errors.As(err, &missing) && !(errors.As(err, &bad) && bad.Path == key) {
+			t.Errorf("%s, a part of its key file: got %v, want a MissingError, or that file's CorruptError", tt.claim, err)
+		}
+		writeFile(t, m, key, keys[tt.seq])
+		if err := tt.read(group(t, m)); !errors.As(err, &pruned) || pruned.Path != Path(testDir, 1, 1, tt.seq) {
+			t.Errorf("%s, its key file: got %v, want a PrunedError of segment %s", tt.claim, err, tt.seq)
+		}
+		for seq := range keys {
+			writeFile(t, m, KeysPath(testDir, 1, 1, seq), keys[seq])
+		}
 	}
 }
 

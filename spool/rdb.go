@@ -68,9 +68,11 @@ func (g *Group) openRDB(e repl.Epoch) (*RDBReader, *segmentHeader, error) {
 	defer s.close()
 	if !s.rdbDone {
 		if d.Epoch == e && d.RDBDone {
-			return nil, nil, &MissingError{Path: s.path, Have: s.size()}
+			err = &MissingError{Path: s.path, Have: s.size()}
+		} else {
+			err = fmt.Errorf("open rdb of epoch %d: %w", e, ErrRDBIncomplete)
 		}
-		return nil, nil, fmt.Errorf("open rdb of epoch %d: %w", e, ErrRDBIncomplete)
+		return nil, nil, g.lost(e, s.hdr.Seq, err)
 	}
 	r.size = s.end
 	return r, first, nil
@@ -88,6 +90,17 @@ func (g *Group) gone(e repl.Epoch, seq Seq) error {
 	}
 	defer k.close()
 	return &PrunedError{Path: g.path(e, seq), Pruned: time.UnixMilli(k.head.pruned)}
+}
+
+// lost is what to say of a segment of which bytes are missing: that it was
+// pruned, if its key file is here. Half of it may be all that a copy has when
+// its source prunes it, and the rest will not come. A key file that is still
+// being copied says nothing yet.
+func (g *Group) lost(e repl.Epoch, seq Seq, missing error) error {
+	if pruned, ok := g.gone(e, seq).(*PrunedError); ok {
+		return pruned
+	}
+	return missing
 }
 
 // Size is the RDB's length in bytes.
@@ -152,7 +165,7 @@ func (r *RDBReader) fill() error {
 	h, raw, err := r.c.next()
 	if err == ErrEnd || err == ErrEpochEnd {
 		// OpenRDB has seen the end, so what lies before it went away since.
-		return &MissingError{Path: r.c.g.path(r.c.epoch, r.c.seq)}
+		return r.c.g.lost(r.c.epoch, r.c.seq, &MissingError{Path: r.c.g.path(r.c.epoch, r.c.seq)})
 	}
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func (g *Group) OpenStream(e repl.Epoch, after repl.Offset) (*StreamReader, erro
 			r.c.seq, r.c.at = s.hdr.Seq+1, int64(after)
 			return r, nil
 		case i < segs.len() || d.Epoch == e && d.Offset >= after:
-			return nil, &MissingError{Path: s.path, Have: s.size()} // what it lacks is known to exist
+			return nil, g.lost(e, s.hdr.Seq, &MissingError{Path: s.path, Have: s.size()}) // what it lacks is known to exist
 		}
 		return nil, segs.gap(after, d)
 	}
@@ -129,7 +129,8 @@ func (g *Group) segments(e repl.Epoch) (*segments, error) {
 	// The last one may have no header yet.
 	if n := len(seqs); n > 0 {
 		var missing *MissingError
-		if _, err := ss.header(n - 1); errors.As(err, &missing) {
+		var pruned *PrunedError
+		if _, err := ss.header(n - 1); errors.As(err, &missing) || errors.As(err, &pruned) {
 			ss.seqs = seqs[:n-1]
 		} else if err != nil {
 			return nil, err
@@ -152,7 +153,7 @@ func (ss *segments) header(i int) (*segmentHeader, error) {
 	}
 	s, err := ss.g.open(ss.epoch, ss.seqs[i])
 	if err == errNotYet {
-		return nil, &MissingError{Path: ss.g.path(ss.epoch, ss.seqs[i])}
+		return nil, ss.g.lost(ss.epoch, ss.seqs[i], &MissingError{Path: ss.g.path(ss.epoch, ss.seqs[i])})
 	}
 	if err != nil {
 		return nil, err
@@ -166,7 +167,7 @@ func (ss *segments) header(i int) (*segmentHeader, error) {
 func (ss *segments) load(i int, d Durable) (*segFile, error) {
 	s, err := ss.g.open(ss.epoch, ss.seqs[i])
 	if err == errNotYet {
-		return nil, &MissingError{Path: ss.g.path(ss.epoch, ss.seqs[i])}
+		return nil, ss.g.lost(ss.epoch, ss.seqs[i], &MissingError{Path: ss.g.path(ss.epoch, ss.seqs[i])})
 	}
 	if err != nil {
 		return nil, err
