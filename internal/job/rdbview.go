@@ -32,7 +32,7 @@ func ShowRDB(ctx context.Context, o RDBOptions) error {
 	}
 	defer f.Close()
 	v := newListing(o.Out, o.JSON)
-	err = v.rdb(ctx, f, o.Values, nil)
+	err = v.rdb(ctx, rdb.NewDecoder(f, rdb.Options{Hold: -1}), o.Values, nil)
 	if ferr := v.w.Flush(); err == nil {
 		err = ferr
 	}
@@ -149,10 +149,9 @@ func (v *listing) in(g repl.GroupID, e repl.Epoch) error {
 	return err
 }
 
-// rdb shows the RDB that r gives. size, where it is known, is what the whole
+// rdb shows the RDB that d reads. size, where it is known, is what the whole
 // has to come to.
-func (v *listing) rdb(ctx context.Context, r io.Reader, values bool, size *int64) error {
-	d := rdb.NewDecoder(r, rdb.Options{Hold: -1})
+func (v *listing) rdb(ctx context.Context, d *rdb.Decoder, values bool, size *int64) error {
 	keys := 0
 	for {
 		if err := ctx.Err(); err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -103,39 +105,92 @@ func (o SpoolOptions) epoch(ctx context.Context, v *listing, g *spool.Group, id 
 	if err := v.in(id, e.Epoch); err != nil {
 		return err
 	}
-	start := repl.Offset(-1)
-	for _, s := range e.Segments {
-		if s.Stream {
-			start = repl.Offset(s.From)
-			break
+	if o.Keys || o.Values {
+		if err := o.rdb(ctx, v, g, e); err != nil {
+			return err
 		}
 	}
-	if (o.Keys || o.Values) && e.FirstSeq == e.Segments[0].Seq {
-		r, err := g.OpenRDB(e.Epoch)
+	if o.Commands {
+		return o.stream(ctx, v, g, e)
+	}
+	return nil
+}
+
+// rdb shows what is held of the epoch's RDB.
+func (o SpoolOptions) rdb(ctx context.Context, v *listing, g *spool.Group, e spool.EpochInfo) error {
+	var at rdb.Boundary
+	if first := e.Segments[0].Seq; first != e.FirstSeq {
+		from, err := g.Resume(e.Epoch, first)
 		if err != nil {
 			return err
 		}
-		defer r.Close()
-		size := r.Size()
-		if err := v.rdb(ctx, r, o.Values, &size); err != nil {
+		if err := v.pruned("rdb", int(first-e.FirstSeq), from); err != nil || from.Stream {
 			return err
 		}
+		at = rdb.Boundary{Offset: from.Offset, DB: from.DB, Version: from.RDBVersion}
 	}
-	if !o.Commands || start < 0 {
+	r, err := g.OpenRDBAt(e.Epoch, at.Offset)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	size := r.Size()
+	if at.Offset == size { // what is held is the end of an entry, or of the RDB
 		return nil
+	}
+	return v.rdb(ctx, rdb.Resume(r, at, rdb.Options{Hold: -1}), o.Values, &size)
+}
+
+// stream shows what is held of the epoch's stream.
+func (o SpoolOptions) stream(ctx context.Context, v *listing, g *spool.Group, e spool.EpochInfo) error {
+	i := slices.IndexFunc(e.Segments, func(s spool.SegmentInfo) bool { return s.Stream })
+	if i < 0 {
+		return nil
+	}
+	first := e.Segments[i]
+	start, db := repl.Offset(first.From), -1 // until the first SELECT
+	if i == 0 || e.Segments[i-1].Seq != first.Seq-1 {
+		from, err := g.Resume(e.Epoch, first.Seq)
+		if err != nil {
+			return err
+		}
+		start, db = repl.Offset(from.Offset), from.DB
+		if db >= 0 {
+			if err := v.pruned("stream", int(first.Seq-e.FirstSeq), from); err != nil || start > e.EndOffset {
+				return err // what is held is a part of one command
+			}
+		}
 	}
 	r, err := g.OpenStream(e.Epoch, start)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	return v.commands(ctx, r, start)
+	return v.commands(ctx, r, start, db)
 }
 
-// commands shows what the stream holds behind start.
-func (v *listing) commands(ctx context.Context, r *spool.StreamReader, start repl.Offset) error {
+// pruned says that a phase is not shown from its beginning, or not at all.
+func (v *listing) pruned(phase string, segments int, from spool.Resume) error {
+	all := phase == "rdb" && from.Stream
+	if v.json != nil {
+		row := map[string]any{"phase": phase, "segments": segments, "offset": from.Offset, "db": from.DB}
+		if all {
+			row["offset"], row["db"] = nil, nil
+		}
+		return v.row("pruned", row)
+	}
+	if all {
+		_, err := fmt.Fprintf(v.w, "%10s the rdb was pruned\n", "")
+		return err
+	}
+	_, err := fmt.Fprintf(v.w, "%10d begin of what is held of the %s, %d %s before it pruned\n", from.Offset, phase, segments, plural(segments, "segment"))
+	return err
+}
+
+// commands shows what the stream holds behind start, where db is selected; -1
+// is not known.
+func (v *listing) commands(ctx context.Context, r *spool.StreamReader, start repl.Offset, db int) error {
 	p := resp.NewParser(start)
-	db := -1 // until the first SELECT: not known where the stream's beginning was pruned
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
