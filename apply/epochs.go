@@ -185,13 +185,15 @@ func (g *group) spoolErr(err error) error {
 	case errors.As(err, &missing) && missing.Hole && g.job.o.Changed != nil:
 		// Capture writes here itself, so nobody will fill it.
 		return stop("spool-corrupt", "run `tairlift spool check`; a disk has lost what was written: what follows needs a fresh --dir, or this segment from a copy")
+	case errors.As(err, &missing) && missing.Hole && g.follows() && !g.damage.changing(missing.Path, missing.Error(), g.now(), g.job.o.hole):
+		return stop("spool-corrupt", "its file has stayed like that for a minute: if a copy of it was cut short, let it go on; if none was, copy the named segment again from where it was captured; then start the same command")
 	case errors.As(err, &missing), errors.Is(err, spool.ErrRDBIncomplete), errors.Is(err, spool.ErrNoEpoch):
 		// Of an epoch that the mark is in, everything up to the mark was here.
 		if !g.job.o.UntilEnd {
 			return &waitError{reason: "spool-missing", err: err}
 		}
 		return stop("spool-missing", "copy the folder again, whole; `tairlift spool check` lists what is missing")
-	case g.follows() && errors.As(err, &corrupt) && g.damage.changing(corrupt, g.now(), g.job.o.settle):
+	case g.follows() && errors.As(err, &corrupt) && g.damage.changing(corrupt.Path, corrupt.Error(), g.now(), g.job.o.settle):
 		return &waitError{reason: "spool-missing", err: err}
 	case g.follows() && (errors.Is(err, spool.ErrNoSpool) || errors.Is(err, fs.ErrPermission)):
 		// The copy begins again, or its files get their rights when they are whole.

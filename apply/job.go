@@ -68,6 +68,7 @@ type Options struct {
 	markEntries  int64         // entries of the RDB between two marks
 	firstWait    time.Duration // before the first session after a broken one; 0 is 100 ms
 	settle       time.Duration // before damage in a file of a copy is believed; 0 is settleTime
+	hole         time.Duration // the same for zeros where bytes belong; 0 is holeTime
 }
 
 // Job applies the spool of several groups to one target.
@@ -107,6 +108,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.settle == 0 {
 		o.settle = settleTime
+	}
+	if o.hole == 0 {
+		o.hole = holeTime
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries

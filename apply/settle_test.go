@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"tairlift/internal/redistest"
 	"tairlift/internal/repl"
 	"tairlift/spool"
 )
@@ -28,13 +32,13 @@ func TestDamageIsBelievedWhenItsFileHasSettled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	found := errors.New("crc is 1, expected 2")
+	found := "crc is 1, expected 2"
 	var s settle
 	now := time.Unix(1800000000, 0)
 	look := func(claim string, after time.Duration, want bool) {
 		t.Helper()
 		now = now.Add(after)
-		if got := s.changing(&spool.CorruptError{Path: path, Offset: 7, Err: found}, now, 5*time.Second); got != want {
+		if got := s.changing(path, found, now, 5*time.Second); got != want {
 			t.Errorf("%s: changing: got %v, want %v", claim, got, want)
 		}
 	}
@@ -52,7 +56,7 @@ func TestDamageIsBelievedWhenItsFileHasSettled(t *testing.T) {
 	keep()
 	look("another size, the time kept", 4*time.Second, true)
 	look("since then", 4*time.Second, true)
-	found = errors.New("crc is 3, expected 2")
+	found = "crc is 3, expected 2"
 	look("other bytes, size and time kept", 0, true)
 	look("since then", 4*time.Second, true)
 	if err := os.WriteFile(path+".new", []byte("three"), 0o644); err != nil {
@@ -228,5 +232,96 @@ func TestAHoleIsWaitedForInACopyOnly(t *testing.T) {
 		if err := a.stop(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What the source sent may hold zeros that are stored as they are. Damage beside
+// them looks like a copy that has reserved space, so it is waited for, but not
+// for ever; and a copy that is under way does change its file.
+func TestDamageBesideZerosIsBelievedInTheEnd(t *testing.T) {
+	rig := bareRig(t, 1)
+	random := func(seed uint64, n int) string {
+		b := make([]byte, n)
+		rand.NewChaCha8([32]byte{byte(seed)}).Read(b)
+		return string(b)
+	}
+	value := random(1, 100<<10) + strings.Repeat("\x00", 500) + random(2, 100<<10)
+	damaged := func(t *testing.T) (r *rigAt, whole []byte) {
+		t.Helper()
+		r = &rigAt{rig: rig.again(t)}
+		p := r.craft(1, 1, "k v").command("SET", "zeros", value)
+		p.seal()
+		r.path, r.end = spool.Path(r.dir+"/spool", 1, 1, 2), p.end
+		whole, err := os.ReadFile(r.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := bytes.Clone(whole)
+		b[50<<10] ^= 1
+		r.write(t, b)
+		return r, whole
+	}
+	stops := func(t *testing.T, a *applying) {
+		t.Helper()
+		var stop *StopError
+		if err := a.wait(); !errors.As(err, &stop) || stop.Reason != "spool-corrupt" {
+			t.Errorf("run: got %v, want a stop with reason spool-corrupt", err)
+		}
+	}
+	t.Run("the same for long", func(t *testing.T) {
+		r, _ := damaged(t)
+		var missing *spool.MissingError
+		if stop := r.stopped(Options{}, "spool-missing"); !errors.As(stop, &missing) || !missing.Hole { // --until end does not wait
+			t.Fatalf("stop: got %v, want a hole: this test is about those", stop.Err)
+		}
+		stops(t, r.start(Options{hole: time.Nanosecond}))
+	})
+	t.Run("filled in time", func(t *testing.T) {
+		r, whole := damaged(t)
+		a := r.start(Options{settle: time.Nanosecond, hole: time.Hour})
+		a.waitsFor(t, "spool-missing")
+		r.write(t, whole)
+		a.reaches(t, r.end)
+		if err := a.stop(); err != nil {
+			t.Fatal(err)
+		}
+		r.want("when it is whole", map[string]string{"0 GET zeros": value})
+	})
+	t.Run("a minute after its last change", func(t *testing.T) {
+		r, _ := damaged(t)
+		var ahead atomic.Int64 // of the clock
+		a := r.start(Options{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+		for range 3 {
+			a.waitsFor(t, "spool-missing")
+			b, err := os.ReadFile(r.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[51<<10]++ // the copy makes progress
+			r.write(t, b)
+			ahead.Add(int64(holeTime / 2))
+		}
+		if st := a.job.Status()[0]; st.State == StateStopped {
+			t.Errorf("half a minute after the last change: got a stop with %s, want none", st.Reason)
+		}
+		redistest.Eventually(t, "a stop", func() bool {
+			ahead.Add(int64(holeTime)) // the last change may have been seen only now
+			return a.job.Status()[0].State == StateStopped
+		})
+		stops(t, a)
+	})
+}
+
+// rigAt is a rig with a damaged segment.
+type rigAt struct {
+	*rig
+	path string
+	end  repl.Offset
+}
+
+func (r *rigAt) write(t *testing.T, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(r.path, b, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

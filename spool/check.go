@@ -96,7 +96,7 @@ func (c *checker) damage(path string, err error) error {
 	case errors.As(err, &identity):
 		c.problem(path, -1, "belongs elsewhere: %s is %s, expected %s", identity.Field, identity.Found, identity.Expected)
 	case errors.As(err, &missing) && missing.Hole:
-		c.problem(path, missing.Have, "nothing is written there yet: a copy under way")
+		c.problem(path, missing.Have, "zeros, and not what was written: a copy under way or cut short, or damage")
 	case errors.As(err, &version):
 		c.problem(path, 8, "format version is %d, this tairlift reads up to %d", version.Found, version.Supported)
 	default:

@@ -71,7 +71,10 @@ func corrupt(path string, offset int64, format string, args ...any) error {
 // MissingError is returned when bytes that must exist are not there: a copy
 // under way, or a lost file. A reader may be asked again. Have and Want are
 // bytes of the file; Want is 0 when the size it should have is not known. With
-// Hole the file has its size, and nothing is written yet from Have on.
+// Hole the file has its size, and from Have on is not what was written, with
+// zeros there: what a copy has not filled yet, or damage beside zeros that the
+// source sent. Only time tells: a caller believes a file that does not change
+// any more as little as it believes damage.
 type MissingError struct {
 	Path       string
 	Have, Want int64
@@ -81,7 +84,7 @@ type MissingError struct {
 func (e *MissingError) Error() string {
 	switch {
 	case e.Hole:
-		return fmt.Sprintf("missing bytes of %s: at %d nothing is written yet", e.Path, e.Have)
+		return fmt.Sprintf("missing bytes of %s: zeros at %d, where nothing may be written yet", e.Path, e.Have)
 	case e.Have == 0 && e.Want == 0:
 		return fmt.Sprintf("missing %s", e.Path)
 	case e.Want == 0:
