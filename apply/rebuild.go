@@ -11,7 +11,6 @@ import (
 	"tairlift/internal/command"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
-	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 
@@ -98,24 +97,18 @@ func (g *group) scriptsOfRDB(ctx context.Context, e repl.Epoch) error {
 }
 
 func (g *group) scriptsOfStream(ctx context.Context, m Mark, start repl.Offset) error {
-	in, err := g.spool.OpenStream(m.Epoch, start)
+	in, err := g.spool.OpenCommands(m.Epoch, start, m.Offset)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	p := resp.NewParser(start)
-	for p.Offset() < m.Offset && ctx.Err() == nil {
-		c, ok, err := p.Next()
+	for ctx.Err() == nil {
+		c, err := in.Next()
+		if err == io.EOF {
+			return nil
+		}
 		if err != nil {
 			return err
-		}
-		if !ok {
-			f, err := in.Next()
-			if err != nil {
-				return err
-			}
-			p.Feed(f.Data)
-			continue
 		}
 		if len(c.Args) < 2 {
 			continue

@@ -3,12 +3,12 @@ package apply
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
-	"tairlift/internal/resp"
 )
 
 // kind is what a command demands of its key's type, as far as that alone
@@ -133,29 +133,23 @@ func (g *group) unread(ctx context.Context, conn doer, m Mark) error {
 
 // suspects reads the batch of m again.
 func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
-	in, err := g.spool.OpenStream(m.Epoch, m.Start)
+	in, err := g.spool.OpenCommands(m.Epoch, m.Start, m.Offset)
 	if err != nil {
 		return nil, g.spoolErr(err)
 	}
 	defer in.Close()
 	var (
-		p    = resp.NewParser(m.Start)
 		keys [][]byte
 		db   = m.StartDB
 		out  = suspects{}
 	)
-	for p.Offset() < m.Offset && ctx.Err() == nil {
-		c, ok, err := p.Next()
-		if err != nil {
-			return nil, err
+	for ctx.Err() == nil {
+		c, err := in.Next()
+		if err == io.EOF {
+			return out, nil
 		}
-		if !ok {
-			f, err := in.Next()
-			if err != nil {
-				return nil, g.spoolErr(err)
-			}
-			p.Feed(f.Data)
-			continue
+		if err != nil {
+			return nil, g.spoolErr(err)
 		}
 		if len(c.Args) == 0 {
 			continue
@@ -194,7 +188,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 			out.demand(k, ids, doubts, nil)
 		}
 	}
-	return out, ctx.Err()
+	return nil, ctx.Err()
 }
 
 // fits tells whether the key has the type that its commands wanted.

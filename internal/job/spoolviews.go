@@ -161,12 +161,12 @@ func (o SpoolOptions) stream(ctx context.Context, v *listing, g *spool.Group, e 
 			}
 		}
 	}
-	r, err := g.OpenStream(e.Epoch, start)
+	r, err := g.OpenCommands(e.Epoch, start, -1)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	return v.commands(ctx, r, start, db)
+	return v.commands(ctx, r, db)
 }
 
 // pruned says that a phase is not shown from its beginning, or not at all.
@@ -187,47 +187,32 @@ func (v *listing) pruned(phase string, segments int, from spool.Resume) error {
 	return err
 }
 
-// commands shows what the stream holds behind start, where db is selected; -1
-// is not known.
-func (v *listing) commands(ctx context.Context, r *spool.StreamReader, start repl.Offset, db int) error {
-	p := resp.NewParser(start)
+// commands shows what r reads, beginning in database db; -1 is not known.
+func (v *listing) commands(ctx context.Context, r *spool.CommandReader, db int) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		f, err := r.Next()
+		c, err := r.Next()
 		if errors.Is(err, spool.ErrEnd) || errors.Is(err, spool.ErrEpochEnd) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if f.Data == nil {
-			continue // clock samples
+		if len(c.Args) == 2 && strings.EqualFold(string(c.Args[0]), "SELECT") {
+			if n, err := strconv.Atoi(string(c.Args[1])); err == nil {
+				db = n
+			}
 		}
-		p.Feed(f.Data)
-		for {
-			c, ok, err := p.Next()
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if len(c.Args) == 2 && strings.EqualFold(string(c.Args[0]), "SELECT") {
-				if n, err := strconv.Atoi(string(c.Args[1])); err == nil {
-					db = n
-				}
-			}
-			if err := v.command(c, db); err != nil {
-				return err
-			}
+		if err := v.command(c, db); err != nil {
+			return err
 		}
 	}
 	if v.json != nil {
-		return v.row("stream", map[string]any{"offset": p.Offset(), "rest": p.Buffered()})
+		return v.row("stream", map[string]any{"offset": r.Offset(), "rest": r.Rest()})
 	}
-	_, err := fmt.Fprintf(v.w, "%10d end of stream, %d bytes of a command behind it\n", p.Offset(), p.Buffered())
+	_, err := fmt.Fprintf(v.w, "%10d end of stream, %d bytes of a command behind it\n", r.Offset(), r.Rest())
 	return err
 }
 
