@@ -11,6 +11,7 @@ import (
 	"tairlift/internal/command"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
+	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 

@@ -157,13 +157,13 @@ func (p *publisher) publish() {
 	f := p.r.f
 	var err error
 	if v.capture != nil && p.r.sessions != nil {
-		err = writeStatus(f.captureStatus(), v.capture)
+		err = putStatus(f.captureStatus(), v.capture)
 	}
 	if v.apply != nil {
 		p.r.trails.follow(v.apply)
 	}
 	if v.apply != nil && (p.r.apply() != nil || p.r.known) {
-		if e := writeStatus(f.applyStatus(p.r.target), v.apply); err == nil {
+		if e := putStatus(f.applyStatus(p.r.target), v.apply); err == nil {
 			err = e
 		}
 	}
@@ -174,11 +174,11 @@ func (p *publisher) publish() {
 	p.hints(v)
 }
 
-// writeStatus replaces a status file. On a disk without a free byte no other file
+// putStatus replaces a status file. On a disk without a free byte no other file
 // can be made: then it is written over in place, within the space that it has. A
 // reader may meet half of it; without it, status would call the process gone.
-func writeStatus(path string, v any) error {
-	err := writeJSON(path, v)
+func putStatus(path string, v any) error {
+	err := writeStatus(path, v)
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
