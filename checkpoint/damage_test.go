@@ -172,6 +172,8 @@ func TestADamagedStoreIsRefusedByName(t *testing.T) {
 		{"noise", noise, true},
 		{"zeros", make([]byte, 1<<16), true},
 		{"half of it", raw[:len(raw)/2], true},
+		{"a page and a piece", raw[:7000], true},
+		{"less than a page", raw[:4000], true},
 		{"its meta pages alone", raw[:2*os.Getpagesize()], true},
 		{"zeros behind its meta pages", append(bytes.Clone(raw[:2*os.Getpagesize()]), make([]byte, len(raw))...), true},
 		{"a newer version", must[[]byte](t)(os.ReadFile(newer)), false},

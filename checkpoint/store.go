@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -127,12 +128,14 @@ func openBolt(path string, readOnly bool) (*bbolt.DB, error) {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: %w", path, ErrInUse)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, &DamagedError{Path: path, Err: err}
-	case err != nil:
+	case err == nil:
+		return db, nil
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) { // the file system's, and not the bytes'
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return db, nil
+	return nil, &DamagedError{Path: path, Err: err}
 }
 
 // check walks the file while nobody writes to it.

@@ -55,7 +55,7 @@ func (f *folder) openState() error {
 	case err != nil:
 		return &Error{Code: Refused, What: fmt.Sprintf("open --state: %v", err), Hint: "give a folder that this user may read and write, or one that does not exist yet", Err: err}
 	}
-	raw, err := os.ReadFile(f.statePath(stateFile))
+	raw, err := readSmall(f.statePath(stateFile))
 	switch {
 	case err == nil:
 		return f.readState(raw)
@@ -140,7 +140,7 @@ func (f *folder) saveState(log *slog.Logger) error {
 		return err
 	}
 	rec := record{Version: jobVersion, Job: now.rec.Job, Created: time.Now().UTC().Truncate(time.Second), Groups: now.rec.Groups}
-	before, err := os.ReadFile(f.statePath(stateFile))
+	before, err := readSmall(f.statePath(stateFile))
 	if err == nil {
 		var was record
 		if json.Unmarshal(before, &was) == nil {
