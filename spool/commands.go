@@ -16,8 +16,8 @@ type CommandReader struct {
 }
 
 // OpenCommands opens the stream of epoch e behind the offset after, where a
-// command must begin, for those that end at until or before; -1 is all, since
-// a stream may begin at 0. Its errors are those of OpenStream.
+// command must begin, for those that begin before until; -1 is all, since a
+// stream may begin at 0. Its errors are those of OpenStream.
 func (g *Group) OpenCommands(e repl.Epoch, after, until repl.Offset) (*CommandReader, error) {
 	in, err := g.OpenStream(e, after)
 	if err != nil {
@@ -27,7 +27,7 @@ func (g *Group) OpenCommands(e repl.Epoch, after, until repl.Offset) (*CommandRe
 }
 
 // Next returns the next command, which is valid until the next call, and
-// io.EOF once all up to until have been returned. Its other errors are those
+// io.EOF once all that begin before until have been returned. Its other errors are those
 // of StreamReader.Next, after which it may be called again as that may, and a
 // *resp.ParseError, which stays.
 func (r *CommandReader) Next() (resp.Command, error) {

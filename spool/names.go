@@ -11,7 +11,6 @@ import (
 	"tairlift/internal/command"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
-	"tairlift/internal/resp"
 )
 
 // names reads the keys that one sealed segment has written. An entry of the
@@ -106,41 +105,21 @@ func (n *names) rdb(add func(Fingerprint) error) (keysEnd, error) {
 
 func (n *names) stream(add func(Fingerprint) error) (keysEnd, error) {
 	end := keysEnd{}
-	from := repl.Offset(n.from.Offset)
-	in, err := n.g.OpenStream(n.s.hdr.Epoch, from)
+	in, err := n.g.OpenCommands(n.s.hdr.Epoch, repl.Offset(n.from.Offset), repl.Offset(n.end))
 	if err != nil {
 		return end, err
 	}
 	defer in.Close()
-	pars, db := resp.NewParser(from), int(n.from.DB)
+	db := int(n.from.DB)
 	var keys [][]byte
 	for {
-		begins := int64(pars.Offset())
-		done := begins >= n.end
-		c, ok, err := resp.Command{}, false, error(nil)
-		if !done {
-			c, ok, err = pars.Next()
+		c, err := in.Next()
+		if err == io.EOF || err == ErrEpochEnd { // a command cut short was never executed
+			end.Next = place{Offset: max(int64(in.Offset()), n.end), DB: uint32(db)}
+			return end, nil
 		}
 		if err != nil {
 			return end, err
-		}
-		if !done && !ok {
-			f, err := in.Next()
-			switch {
-			case err == ErrEpochEnd: // a command cut short was never executed
-				done = true
-			case err != nil:
-				return end, err
-			case f.Data != nil:
-				pars.Feed(f.Data)
-			}
-		}
-		if done {
-			end.Next = place{Offset: max(begins, n.end), DB: uint32(db)}
-			return end, nil
-		}
-		if !ok {
-			continue
 		}
 		spec := command.Lookup(c.Args[0])
 		switch spec.Class {
