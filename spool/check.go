@@ -215,30 +215,23 @@ func (c *checker) strangers(dir string) error {
 // segment checks one segment against itself, the one before, and what is
 // vouched for.
 func (c *checker) segment(path string, want Identity, seq Seq) error {
+	info, err := c.fs.Stat(path)
+	var s *segFile
+	if err == nil {
+		s, err = openSeg(c.fs, path, want, seq)
+	}
+	if c.vanished(path, err) {
+		return c.keys(KeysPath(c.dir, want.Group, want.Epoch, seq), want, seq)
+	}
+	if info == nil {
+		return err
+	}
 	prev := c.prev
 	c.prev = nil
 	c.rep.Segments++
+	c.rep.Bytes += info.Size()
 	vouchedHere := c.vouched.Seq == seq && c.vouched.Epoch == want.Epoch
 	c.seen = c.seen || vouchedHere
-	info, err := c.fs.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		c.rep.Segments--
-		c.prev = prev
-		return c.keys(KeysPath(c.dir, want.Group, want.Epoch, seq), want, seq) // pruned since it was listed
-	}
-	if err != nil {
-		return err
-	}
-	c.rep.Bytes += info.Size()
-	s, err := openSeg(c.fs, path, want, seq)
-	if err == errNotYet {
-		if _, gone := c.fs.Stat(path); errors.Is(gone, fs.ErrNotExist) {
-			c.rep.Segments--
-			c.rep.Bytes -= info.Size()
-			c.prev = prev
-			return c.keys(KeysPath(c.dir, want.Group, want.Epoch, seq), want, seq)
-		}
-	}
 	if err != nil {
 		whole, bytes := c.vouched.covers(seq)
 		torn := c.last && !whole && bytes == 0 && info.Size() <= segHeaderSize
@@ -280,6 +273,15 @@ func (c *checker) segment(path string, want Identity, seq Seq) error {
 		c.prev = w.tally
 	}
 	return nil
+}
+
+// vanished tells whether a segment, opened with err, is no longer there: it was
+// when it was listed, so a prune is at work.
+func (c *checker) vanished(path string, err error) bool {
+	if err == errNotYet {
+		_, err = c.fs.Stat(path)
+	}
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // keys checks the key file that stands in for a pruned segment.
