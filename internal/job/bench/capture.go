@@ -83,6 +83,18 @@ func (b *bench) captureRDB(d *dataset) error {
 
 // intact checks a captured RDB and throws the spool away.
 func (b *bench) intact(dir string, d *dataset) error {
+	return b.captured(dir, d, func(g int, in *spool.Group) error {
+		file, err := in.OpenRDB(1)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		return near(file.Size(), int64(len(d.rdbs[g])))
+	})
+}
+
+// captured checks a spool, has look at each group of it, and throws it away.
+func (b *bench) captured(dir string, d *dataset, look func(g int, in *spool.Group) error) error {
 	defer b.remove(dir)
 	if _, err := b.tairlift("spool", "check", "--dir", dir); err != nil {
 		return err
@@ -92,13 +104,7 @@ func (b *bench) intact(dir string, d *dataset) error {
 		if err != nil {
 			return err
 		}
-		file, err := in.OpenRDB(1)
-		if err != nil {
-			return err
-		}
-		err = near(file.Size(), int64(len(d.rdbs[g])))
-		file.Close()
-		if err != nil {
+		if err := look(g, in); err != nil {
 			return err
 		}
 	}
@@ -167,15 +173,7 @@ func (b *bench) captureStream(d *dataset) error {
 
 // reached checks that a spool goes to the end of the streams.
 func (b *bench) reached(dir string, d *dataset) error {
-	defer b.remove(dir)
-	if _, err := b.tairlift("spool", "check", "--dir", dir); err != nil {
-		return err
-	}
-	for g := range d.sources {
-		in, err := spool.OpenGroup(filepath.Join(dir, "spool"), spool.JobID{}, repl.GroupID(g+1))
-		if err != nil {
-			return err
-		}
+	return b.captured(dir, d, func(g int, in *spool.Group) error {
 		_, size, err := commands(in, d.from[g], 1)
 		if err != nil {
 			return err
@@ -183,8 +181,8 @@ func (b *bench) reached(dir string, d *dataset) error {
 		if end := d.from[g].Offset + repl.Offset(size); end < d.to[g] {
 			return fmt.Errorf("group %d was captured to offset %s, expected %s", g+1, end, d.to[g])
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (b *bench) throwStream(d *dataset, g int) error {
