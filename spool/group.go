@@ -208,6 +208,67 @@ func (g *Group) Epochs() ([]EpochInfo, error) {
 	return infos, nil
 }
 
+// Whole is the newest epoch whose RDB has arrived whole; ok is false when there
+// is none.
+func (g *Group) Whole() (e EpochInfo, ok bool, err error) {
+	epochs, err := g.listEpochs()
+	if err != nil {
+		return EpochInfo{}, false, err
+	}
+	for _, id := range slices.Backward(epochs) {
+		info, err := g.epoch(id)
+		if err != nil && !errors.Is(err, ErrNoEpoch) {
+			return EpochInfo{}, false, err
+		}
+		if err == nil && info.RDBDone {
+			return info, true, nil
+		}
+	}
+	return EpochInfo{}, false, nil
+}
+
+// Newest is the newest epoch that has a folder; 0 is none.
+func (g *Group) Newest() (repl.Epoch, error) {
+	epochs, err := g.listEpochs()
+	if err != nil || len(epochs) == 0 {
+		return 0, err
+	}
+	return epochs[len(epochs)-1], nil
+}
+
+// Known lists the epochs of which a segment, or a pruned one's key file, is
+// here, oldest first.
+func (g *Group) Known() ([]repl.Epoch, error) {
+	epochs, err := g.listEpochs()
+	if err != nil {
+		return nil, err
+	}
+	var known []repl.Epoch
+	for _, e := range epochs {
+		seqs, err := g.listSeqs(e)
+		if err != nil {
+			return nil, err
+		}
+		keys, err := g.listKeySeqs(e)
+		if err != nil {
+			return nil, err
+		}
+		if len(seqs)+len(keys) > 0 {
+			known = append(known, e)
+		}
+	}
+	return known, nil
+}
+
+// Holds tells whether a segment of the epoch is here.
+func (g *Group) Holds(e repl.Epoch) (bool, error) {
+	seqs, err := g.listSeqs(e)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return len(seqs) > 0, err
+}
+
 func (g *Group) epoch(e repl.Epoch) (EpochInfo, error) {
 	var info EpochInfo
 	pruned, err := listKeys(g.fs, filepath.Join(g.dir, g.id.Dir(), e.Dir()))

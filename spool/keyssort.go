@@ -114,6 +114,7 @@ func (s *keySorter) close() error {
 		return nil
 	}
 	err := s.f.Close()
+	s.f = nil
 	return errors.Join(err, s.fs.Remove(s.path))
 }
 

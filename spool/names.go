@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strconv"
-	"strings"
 
-	"tairlift/internal/command"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
 )
@@ -110,59 +107,19 @@ func (n *names) stream(add func(Fingerprint) error) (keysEnd, error) {
 		return end, err
 	}
 	defer in.Close()
-	db := int(n.from.DB)
-	var keys [][]byte
+	uses := keyUses{db: int(n.from.DB)}
 	for {
 		c, err := in.Next()
 		if err == io.EOF || err == ErrEpochEnd { // a command cut short was never executed
-			end.Next = place{Offset: max(int64(in.Offset()), n.end), DB: uint32(db)}
+			end.Next = place{Offset: max(int64(in.Offset()), n.end), DB: uint32(uses.db)}
+			end.Opaque = uses.opaque
 			return end, nil
+		}
+		if err == nil {
+			err = uses.of(c, func(fp Fingerprint, _ bool) error { return add(fp) })
 		}
 		if err != nil {
 			return end, err
 		}
-		spec := command.Lookup(c.Args[0])
-		switch spec.Class {
-		case command.Select:
-			if v, err := strconv.Atoi(string(c.Args[len(c.Args)-1])); err == nil && v >= 0 {
-				db = v
-			}
-			continue
-		case command.Unknown, command.Eval, command.EvalSHA:
-			end.Opaque++
-		case command.Flush:
-			if spec.Name == "SWAPDB" {
-				end.Opaque++
-			}
-		}
-		keys = spec.AppendKeys(keys[:0], c.Args)
-		for _, key := range keys {
-			if err := add(FingerprintOf(db, key)); err != nil {
-				return end, err
-			}
-		}
-		if to, key, ok := otherDB(spec.Name, c.Args); ok {
-			if err := add(FingerprintOf(to, key)); err != nil {
-				return end, err
-			}
-		}
 	}
-}
-
-// otherDB is the key that MOVE and COPY write in a database that is not the
-// selected one.
-func otherDB(name string, args [][]byte) (db int, key []byte, ok bool) {
-	var word []byte
-	switch {
-	case name == "MOVE" && len(args) >= 3:
-		key, word = args[1], args[2]
-	case name == "COPY":
-		for i := 3; i+1 < len(args); i++ {
-			if strings.EqualFold(string(args[i]), "DB") {
-				key, word = args[2], args[i+1]
-			}
-		}
-	}
-	db, err := strconv.Atoi(string(word))
-	return db, key, err == nil && db >= 0
 }

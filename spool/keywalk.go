@@ -1,0 +1,229 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tairlift/internal/command"
+	"tairlift/internal/rdb"
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+)
+
+// Ends of a walk that are not offsets.
+const (
+	// WalkRDB is a walk over the RDB alone.
+	WalkRDB repl.Offset = -1
+	// WalkAll is a walk to the end of what is held of the epoch.
+	WalkAll repl.Offset = math.MaxInt64
+)
+
+// WalkKeys calls fn for the keys that an epoch's RDB and its stream up to the
+// offset until name, which is a command's end, WalkRDB or WalkAll. What was
+// pruned comes first, from the key files, and unordered; the rest in the order
+// of the RDB and the stream, each as often as it is named. removed tells that
+// the key is gone behind the command: never of what was pruned, for its key
+// files do not tell.
+//
+// opaque counts commands that may have written keys which they do not name. An
+// error of fn is returned as it is; others are ErrRDBIncomplete, ErrEnd and
+// ErrEpochEnd when the stream ends before until, and those of reading.
+func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, fn func(fp Fingerprint, removed bool) error) (opaque uint64, err error) {
+	at, opaque, err := g.walkPruned(ctx, e, until, fn)
+	if err != nil {
+		return opaque, err
+	}
+	if !at.Stream {
+		if err := g.walkRDB(ctx, e, at, fn); err != nil {
+			return opaque, err
+		}
+		info, err := g.epoch(e)
+		if err != nil {
+			return opaque, err
+		}
+		at = Resume{Stream: true, Offset: int64(info.Start)}
+	}
+	if until == WalkRDB || repl.Offset(at.Offset) >= until {
+		return opaque, nil
+	}
+	more, err := g.WalkStream(ctx, e, repl.Offset(at.Offset), max(at.DB, 0), until, fn)
+	return opaque + more.Opaque, err
+}
+
+// walkPruned reads the epoch's key files and tells where what is held begins.
+func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset, fn func(Fingerprint, bool) error) (at Resume, opaque uint64, err error) {
+	keys, err := g.listKeySeqs(e)
+	if err != nil {
+		return at, 0, err
+	}
+	held, err := g.listSeqs(e)
+	if err != nil && len(keys) == 0 {
+		return at, 0, err
+	}
+	pruned := false
+	for _, seq := range keys {
+		if err := ctx.Err(); err != nil {
+			return at, opaque, err
+		}
+		k, err := g.openKeys(e, seq)
+		if err != nil {
+			return at, opaque, err
+		}
+		h := &k.head.hdr
+		if !k.head.incomplete && (!h.Stream || repl.Offset(h.begin()) < until) {
+			opaque += k.end.Opaque
+			err = k.each(func(fp Fingerprint) error { return fn(fp, false) })
+		}
+		k.close()
+		if err != nil {
+			return at, opaque, err
+		}
+		pruned = true
+	}
+	switch {
+	case !pruned:
+		return at, opaque, nil
+	case len(held) > 0: // a prune that was cut short leaves both files of a segment
+		i := slices.IndexFunc(held, func(s Seq) bool { return !slices.Contains(keys, s) })
+		if i >= 0 {
+			at, err = g.Resume(e, held[i])
+			return at, opaque, err
+		}
+	}
+	return Resume{Stream: true, Offset: math.MaxInt64}, opaque, nil // nothing is held
+}
+
+func (g *Group) walkRDB(ctx context.Context, e repl.Epoch, from Resume, fn func(Fingerprint, bool) error) error {
+	in, err := g.OpenRDBAt(e, from.Offset)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	o := rdb.Options{Hold: -1}
+	dec := rdb.NewDecoder(in, o)
+	if from.Offset > 0 {
+		dec = rdb.Resume(in, rdb.Boundary{Offset: from.Offset, DB: from.DB, Version: from.RDBVersion}, o)
+	}
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		ent, err := dec.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read keys of the RDB of epoch %s: %w", e, err)
+		}
+		if err := fn(FingerprintOf(ent.DB, ent.Key), false); err != nil {
+			return err
+		}
+		if err := dec.Skip(); err != nil {
+			return fmt.Errorf("read keys of the RDB of epoch %s: %w", e, err)
+		}
+	}
+}
+
+// Walked is where a walk over a stream has ended.
+type Walked struct {
+	DB     int // selected there
+	Opaque uint64
+}
+
+// WalkStream is WalkKeys over the stream behind the offset after, where db is
+// selected.
+func (g *Group) WalkStream(ctx context.Context, e repl.Epoch, after repl.Offset, db int, until repl.Offset, fn func(fp Fingerprint, removed bool) error) (Walked, error) {
+	uses := keyUses{db: db}
+	walked := func() Walked { return Walked{DB: uses.db, Opaque: uses.opaque} }
+	in, err := g.OpenCommands(e, after, until)
+	if err != nil {
+		return walked(), err
+	}
+	defer in.Close()
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return walked(), ctx.Err()
+		}
+		c, err := in.Next()
+		if err == io.EOF || until == WalkAll && (errors.Is(err, ErrEnd) || errors.Is(err, ErrEpochEnd)) {
+			return walked(), nil
+		}
+		if err == nil {
+			err = uses.of(c, fn)
+		}
+		if err != nil {
+			return walked(), err
+		}
+	}
+}
+
+// keyUses tells which keys the commands of a stream name.
+type keyUses struct {
+	db     int // that is selected
+	opaque uint64
+	keys   [][]byte
+}
+
+// of calls fn for each key of the next command.
+func (u *keyUses) of(c resp.Command, fn func(fp Fingerprint, removed bool) error) error {
+	spec := command.Lookup(c.Args[0])
+	switch spec.Class {
+	case command.Select:
+		if v, err := strconv.Atoi(string(c.Args[len(c.Args)-1])); err == nil && v >= 0 {
+			u.db = v
+		}
+		return nil
+	case command.Unknown, command.Eval, command.EvalSHA:
+		u.opaque++
+	case command.Flush:
+		if spec.Name == "SWAPDB" {
+			u.opaque++
+		}
+	}
+	u.keys = spec.AppendKeys(u.keys[:0], c.Args)
+	for i, key := range u.keys {
+		if err := fn(FingerprintOf(u.db, key), removes(spec.Name, i)); err != nil {
+			return err
+		}
+	}
+	if to, key, ok := otherDB(spec.Name, c.Args); ok {
+		return fn(FingerprintOf(to, key), false)
+	}
+	return nil
+}
+
+// removes tells whether the i-th key that a command names is gone behind it,
+// for certain.
+func removes(name string, i int) bool {
+	switch name {
+	case "DEL", "UNLINK", "GETDEL", "MOVE":
+		return true
+	case "RENAME", "RENAMENX":
+		return i == 0
+	}
+	return false
+}
+
+// otherDB is the key that MOVE and COPY write in a database that is not the
+// selected one.
+func otherDB(name string, args [][]byte) (db int, key []byte, ok bool) {
+	var word []byte
+	switch {
+	case name == "MOVE" && len(args) >= 3:
+		key, word = args[1], args[2]
+	case name == "COPY":
+		for i := 3; i+1 < len(args); i++ {
+			if strings.EqualFold(string(args[i]), "DB") {
+				key, word = args[2], args[i+1]
+			}
+		}
+	}
+	db, err := strconv.Atoi(string(word))
+	return db, key, err == nil && db >= 0
+}
