@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"tairlift/checkpoint"
@@ -48,31 +49,119 @@ func (g *group) captured() bool {
 	return ok && !d.IsZero()
 }
 
-// awaitRDB waits for the newest epoch whose RDB has arrived whole. An epoch
-// whose RDB was cut short has put nothing on the target: the next one takes
-// its place.
-func (g *group) awaitRDB(ctx context.Context) (spool.EpochInfo, error) {
+// newEpochHint is the way out where the stream cannot be followed any more.
+const newEpochHint = "a new full sync makes the target equal: start `sync`, or `capture` and then this, with --new-epoch"
+
+// errNewEpoch ends an epoch: another one takes its place.
+var errNewEpoch = errors.New("a new epoch takes the place of this one")
+
+// enter moves the mark into the newest epoch whose RDB has arrived whole,
+// unless it is there, and waits for the first one. What is left of the stream
+// of the epochs before is not applied: that RDB has its outcome. The mark keeps
+// how much of them was, for the sweep.
+func (g *group) enter(ctx context.Context) (spool.EpochInfo, error) {
+	m := g.lane.Mark()
+	g.arm()
+	next, ok, err := g.spool.Whole()
+	if err != nil {
+		return spool.EpochInfo{}, g.spoolErr(err)
+	}
+	if m.Phase != checkpoint.PhaseNone {
+		info, err := g.epochInfo(m, ok && next.Epoch > m.Epoch)
+		if err != nil || !ok || next.Epoch <= m.Epoch {
+			return info, err
+		}
+		// Nothing that was handled beyond the mark will ever be committed.
+		g.job.existing.rewind(g.id, m)
+	} else if next, err = g.awaitRDB(ctx, 0); err != nil || ctx.Err() != nil {
+		return spool.EpochInfo{}, err
+	}
+	to := Mark{
+		Epoch: next.Epoch, Phase: checkpoint.PhaseRDB, ReplID: next.ReplID, Offset: next.Start, Start: next.Start,
+		Commands: m.Commands, Past: m.left(),
+	}
+	if err := g.job.existing.sync(); err != nil {
+		return spool.EpochInfo{}, err
+	}
+	if err := g.lane.Write(to); err != nil {
+		return spool.EpochInfo{}, err
+	}
+	if m.Phase != checkpoint.PhaseNone {
+		g.log.Warn("the source made a full resync: its new RDB is applied over what is there, then what it lacks is removed",
+			"epoch", to.Epoch, "before", m.Epoch, "until", m.Offset)
+	}
+	return next, g.record(g.lane.Mark())
+}
+
+// newer returns errNewEpoch once an epoch behind e has a whole RDB.
+func (g *group) newer(e repl.Epoch) error {
+	switch done, err := g.overtaken(e); {
+	case err != nil:
+		return err
+	case done:
+		return errNewEpoch
+	}
+	return nil
+}
+
+// overtaken tells whether an epoch behind e has a whole RDB.
+func (g *group) overtaken(e repl.Epoch) (bool, error) {
+	if g.spool == nil {
+		s, err := spool.OpenGroup(g.job.o.SpoolDir, g.job.o.Job, g.id)
+		if errors.Is(err, spool.ErrNoSpool) {
+			return false, nil
+		}
+		if err != nil {
+			return false, g.spoolErr(err)
+		}
+		g.spool = s
+		g.vouch()
+	}
+	if last, err := g.spool.Newest(); err != nil || last <= e {
+		return false, g.spoolErr(err)
+	}
+	whole, ok, err := g.spool.Whole()
+	return ok && whole.Epoch > e, g.spoolErr(err)
+}
+
+// awaitsEpoch tells whether what stopped the group is waited out, because a
+// full sync was asked for that has not arrived.
+func (g *group) awaitsEpoch(err error) bool {
+	var stop *StopError
+	before, asked := g.job.o.NewEpoch[g.id]
+	if !asked || !errors.As(err, &stop) || stop.Reason == "internal-error" {
+		return false
+	}
+	done, err := g.overtaken(before)
+	return err == nil && !done
+}
+
+// awaitRDB waits for the newest epoch behind a given one whose RDB has arrived
+// whole. An epoch whose RDB was cut short has put nothing on the target: the
+// next one takes its place.
+func (g *group) awaitRDB(ctx context.Context, behind repl.Epoch) (spool.EpochInfo, error) {
 	for ctx.Err() == nil {
 		g.arm()
-		epochs, err := g.spool.Epochs()
+		info, ok, err := g.spool.Whole()
 		if err != nil {
 			return spool.EpochInfo{}, g.spoolErr(err)
 		}
-		if n := len(epochs); n > 0 {
-			if last := epochs[n-1]; last.RDBDone {
-				return last, nil
+		if ok && info.Epoch > behind {
+			return info, nil
+		}
+		if g.job.o.UntilEnd {
+			last, err := g.spool.Newest()
+			if err != nil {
+				return spool.EpochInfo{}, g.spoolErr(err)
 			}
-			if g.job.o.UntilEnd {
-				for i := n - 1; i >= 0; i-- {
-					if epochs[i].RDBDone {
-						return epochs[i], nil
-					}
-				}
-				return spool.EpochInfo{}, &StopError{
-					Reason: "rdb-incomplete",
-					What:   fmt.Sprintf("group %s: the RDB of epoch %s has not arrived whole; nothing of it was applied", g.id, epochs[n-1].Epoch),
-					Hint:   "run capture until its full sync is done (capture --until caught-up), copy the folder again, then start the same command",
-				}
+			what := "nothing of it was applied"
+			if behind > 0 {
+				what = fmt.Sprintf("the epochs before it are applied to their end, %s", g.lane.Mark().Offset)
+			}
+			return spool.EpochInfo{}, &StopError{
+				Reason: "rdb-incomplete",
+				What:   fmt.Sprintf("group %s: the RDB of epoch %s has not arrived whole; %s", g.id, last, what),
+				Hint:   "run capture until its full sync is done (capture --until caught-up), copy the folder again, then start the same command",
 			}
 		}
 		g.status.idle()
@@ -82,8 +171,22 @@ func (g *group) awaitRDB(ctx context.Context) (spool.EpochInfo, error) {
 	return spool.EpochInfo{}, nil
 }
 
-// epochInfo finds the mark's epoch in the spool.
-func (g *group) epochInfo(m Mark) (spool.EpochInfo, error) {
+// epochInfo finds the mark's epoch in the spool. Of one that is over it is
+// enough to know which keys it had.
+func (g *group) epochInfo(m Mark, over bool) (spool.EpochInfo, error) {
+	if over {
+		known, err := g.spool.Known()
+		if err != nil {
+			return spool.EpochInfo{}, g.spoolErr(err)
+		}
+		held, err := g.spool.Holds(m.Epoch)
+		if err != nil {
+			return spool.EpochInfo{}, g.spoolErr(err)
+		}
+		if !held && slices.Contains(known, m.Epoch) {
+			return spool.EpochInfo{}, nil
+		}
+	}
 	epochs, err := g.spool.Epochs()
 	if err != nil {
 		return spool.EpochInfo{}, g.spoolErr(err)
@@ -101,7 +204,7 @@ func (g *group) epochInfo(m Mark) (spool.EpochInfo, error) {
 	stop := &StopError{
 		Reason: "mark-unknown-epoch",
 		What:   fmt.Sprintf("group %s: the mark on the target is in epoch %s of %s at offset %s, which the spool does not hold", g.id, m.Epoch, m.ReplID, m.Offset),
-		Hint:   "use the folder this target was filled from, or copy its spool here again",
+		Hint:   "use the folder this target was filled from, or copy its spool here again; if that is gone, --reseed loads the newest RDB again",
 	}
 	if denied || !g.follows() {
 		return spool.EpochInfo{}, stop
@@ -181,7 +284,7 @@ func (g *group) spoolErr(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &pruned):
-		return stop("spool-pruned", "what was pruned does not come back: use a folder that still holds it, or start over with a fresh --dir and an empty target; `--keep epoch` keeps what a fresh target needs")
+		return stop("spool-pruned", "what was pruned does not come back: use a folder that still holds it; "+newEpochHint+"; `--keep epoch` keeps what a fresh target needs")
 	case errors.As(err, &missing) && missing.Hole && g.job.o.Changed != nil:
 		// Capture writes here itself, so nobody will fill it.
 		return stop("spool-corrupt", "run `tairlift spool check`; a disk has lost what was written: what follows needs a fresh --dir, or this segment from a copy")
@@ -224,6 +327,9 @@ func (g *group) openStream(m Mark) (*spool.StreamReader, error) {
 			Hint:   "a newer copy of this spool was applied to the target: copy the spool again, then start the same command",
 			Err:    err,
 		}
+		if g.job.o.Changed != nil { // capture writes here: there is no newer copy
+			stop.Hint = "the disk under --dir has lost what was applied: start the same command with --reseed, which loads the newest RDB again and makes the target equal"
+		}
 		if g.follows() { // the tail is being copied once more
 			return nil, &waitError{reason: "spool-missing", err: stop}
 		}
@@ -232,16 +338,8 @@ func (g *group) openStream(m Mark) (*spool.StreamReader, error) {
 	return nil, &StopError{
 		Reason: "mark-behind",
 		What:   fmt.Sprintf("group %s: the spool holds offsets %s to %s, no longer what comes behind the mark on the target, %s", g.id, gap.First, gap.Last, m.Offset),
-		Hint:   "use a folder that still holds it, or start over with a fresh --dir and an empty target",
+		Hint:   "use a folder that still holds it; " + newEpochHint,
 		Err:    err,
-	}
-}
-
-func (g *group) newEpoch(e repl.Epoch) error {
-	return &StopError{
-		Reason: "new-epoch",
-		What:   fmt.Sprintf("group %s: the source made a full resync; epoch %s is applied to its end and the target holds it", g.id, e),
-		Hint:   "this version cannot merge a new full sync into a target that is in use: start over with a fresh --dir and an empty target; what was captured stays in the spool",
 	}
 }
 
@@ -251,18 +349,18 @@ func (g *group) markMissing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if rec.Claimed && rec.Phase == checkpoint.PhaseStream {
-		return g.markLost()
+	if rec.Filled() {
+		return g.markLost("the target has lost the mark %s, and with it perhaps data")
 	}
 	// Nothing, or only a part of an RDB, had been written: that begins again,
 	// under the same conditions as the first time.
 	return g.job.claim(ctx)
 }
 
-func (g *group) markLost() error {
+func (g *group) markLost(what string) error {
 	return &StopError{
 		Reason: "mark-missing",
-		What:   fmt.Sprintf("group %s: the target has lost the mark %s, and with it perhaps data", g.id, g.lane.key),
-		Hint:   "was the target flushed or replaced? start over with a fresh --dir and an empty target; what was captured stays in the spool",
+		What:   fmt.Sprintf("group %s: "+what, g.id, g.lane.key),
+		Hint:   "is --target the right server? then start the same command with --reseed: it loads the newest RDB again and makes the target equal",
 	}
 }

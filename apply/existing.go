@@ -58,9 +58,10 @@ type existing struct {
 
 // handledKey is a record of the log.
 type handledKey struct {
-	fp  uint64
-	rdb bool // at is an offset in the RDB, else in the stream
-	at  int64
+	fp    uint64
+	epoch repl.Epoch
+	rdb   bool // at is an offset in the RDB, else in the stream
+	at    int64
 }
 
 const (
@@ -135,7 +136,7 @@ func (x *existing) openLog() error {
 			continue
 		}
 		x.pending[n.group] = append(x.pending[n.group], handledKey{
-			fp: n.fp, at: int64(binary.LittleEndian.Uint64(rec[16:])), rdb: rec[24] == inRDB,
+			fp: n.fp, epoch: repl.Epoch(binary.LittleEndian.Uint32(rec[12:])), at: int64(binary.LittleEndian.Uint64(rec[16:])), rdb: rec[24] == inRDB,
 		})
 	}
 	for g, all := range x.pending {
@@ -247,42 +248,55 @@ func (x *existing) bit(fp uint64) (word *uint64, mask uint64, ok bool) {
 }
 
 // take tells whether key is one of the target's own that nothing has replaced
-// yet; from then on it is handled, once g's mark reaches at.
-func (x *existing) take(g repl.GroupID, db int, key []byte, at repl.Offset) bool {
-	return x.handle(g, db, key, int64(at), false)
+// yet; from then on it is handled, once g's mark reaches at in epoch e.
+func (x *existing) take(g repl.GroupID, e repl.Epoch, db int, key []byte, at repl.Offset) bool {
+	return x.handle(g, db, key, handledKey{epoch: e, at: int64(at)})
 }
 
-// replaced says that an entry of the RDB, ending at offset at, replaces key.
-func (x *existing) replaced(g repl.GroupID, db int, key []byte, at int64) {
-	x.handle(g, db, key, at, true)
+// replaced says that an entry of e's RDB, ending at offset at, replaces key.
+func (x *existing) replaced(g repl.GroupID, e repl.Epoch, db int, key []byte, at int64) {
+	x.handle(g, db, key, handledKey{epoch: e, at: at, rdb: true})
 }
 
-func (x *existing) handle(g repl.GroupID, db int, key []byte, at int64, rdb bool) bool {
+func (x *existing) handle(g repl.GroupID, db int, key []byte, h handledKey) bool {
 	if x == nil || len(x.fps) == 0 {
 		return false
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	fp := fingerprint(db, key)
-	word, mask, ok := x.bit(fp)
+	h.fp = fingerprint(db, key)
+	word, mask, ok := x.bit(h.fp)
 	if !ok || *word&mask != 0 {
 		return false
 	}
 	*word |= mask
 	kind := byte(inStream)
-	if rdb {
+	if h.rdb {
 		kind = inRDB
 	}
-	x.pending[g] = append(x.pending[g], handledKey{fp: fp, at: at, rdb: rdb})
-	x.write(g, fp, at, kind)
+	x.pending[g] = append(x.pending[g], h)
+	x.write(g, h, kind)
 	return true
 }
 
-func (x *existing) write(g repl.GroupID, fp uint64, at int64, kind byte) {
+// untouched tells whether key was on the target before the job, and is still
+// what it was.
+func (x *existing) untouched(db int, key []byte) bool {
+	if x == nil || len(x.fps) == 0 {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	word, mask, ok := x.bit(fingerprint(db, key))
+	return ok && *word&mask == 0
+}
+
+func (x *existing) write(g repl.GroupID, h handledKey, kind byte) {
 	var rec [recordSize]byte
-	binary.LittleEndian.PutUint64(rec[0:], fp)
+	binary.LittleEndian.PutUint64(rec[0:], h.fp)
 	binary.LittleEndian.PutUint32(rec[8:], uint32(g))
-	binary.LittleEndian.PutUint64(rec[16:], uint64(at))
+	binary.LittleEndian.PutUint32(rec[12:], uint32(h.epoch))
+	binary.LittleEndian.PutUint64(rec[16:], uint64(h.at))
 	rec[24] = kind
 	binary.LittleEndian.PutUint32(rec[28:], crc32.Checksum(rec[:28], castagnoli))
 	_, _ = x.buf.Write(rec[:]) // its error stays and is returned by sync
@@ -314,6 +328,24 @@ func (x *existing) sync() error {
 	return nil
 }
 
+// reached tells whether the mark vouches for what was done. Of an epoch before
+// the mark's it does: what had not been committed was taken back when the mark
+// went on to another.
+func (h handledKey) reached(m Mark) bool {
+	if h.epoch != m.Epoch {
+		return h.epoch < m.Epoch
+	}
+	switch m.Phase {
+	case checkpoint.PhaseStream:
+		return h.rdb || h.at <= int64(m.Offset)
+	case checkpoint.PhaseSweep:
+		return h.rdb
+	case checkpoint.PhaseRDB:
+		return h.rdb && h.at <= m.RDB
+	}
+	return false
+}
+
 // rewind takes back what g handled beyond its mark: it was not committed, or
 // is to be done again. It returns x, or nil when there are no keys.
 func (x *existing) rewind(g repl.GroupID, m Mark) *existing {
@@ -328,14 +360,12 @@ func (x *existing) rewind(g repl.GroupID, m Mark) *existing {
 		if !ok {
 			continue
 		}
-		reached := m.Phase == checkpoint.PhaseStream && (h.rdb || h.at <= int64(m.Offset)) ||
-			m.Phase == checkpoint.PhaseRDB && h.rdb && h.at <= m.RDB
-		if reached {
+		if h.reached(m) {
 			*word |= mask
 			kept = append(kept, h)
 		} else {
 			*word &^= mask
-			x.write(g, h.fp, h.at, takenBack)
+			x.write(g, h, takenBack)
 		}
 	}
 	x.pending[g] = kept

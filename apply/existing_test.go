@@ -39,7 +39,7 @@ func TestExistingKeysAreHandledOnceTheirMarkIsThere(t *testing.T) {
 	s.DoIn(t, 1, "SET", "a", "old")
 	dir, job := t.TempDir(), spool.NewJobID()
 	x := existingOf(t, dir, job, s)
-	take := func(key string, at repl.Offset) bool { return x.take(1, 0, []byte(key), at) }
+	take := func(key string, at repl.Offset) bool { return x.take(1, 0, 0, []byte(key), at) }
 	expect := func(claim string, want bool, got bool) {
 		t.Helper()
 		if got != want {
@@ -56,12 +56,12 @@ func TestExistingKeysAreHandledOnceTheirMarkIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x.replaced(1, 0, []byte("a"), 50)
-	x.replaced(1, 0, []byte("b"), 90)
+	x.replaced(1, 0, 0, []byte("a"), 50)
+	x.replaced(1, 0, 0, []byte("b"), 90)
 	x.rewind(1, Mark{Phase: checkpoint.PhaseRDB, RDB: 60})
 	expect("an entry below the mark", false, take("a", 1))
 	expect("an entry beyond it", true, take("b", 1100))
-	expect("a key in another database", true, x.take(1, 1, []byte("a"), 1100))
+	expect("a key in another database", true, x.take(1, 0, 1, []byte("a"), 1100))
 	expect("a key that was never there", false, take("x", 1100))
 	expect("a second time", false, take("b", 1200))
 	expect("another key", true, take("c", 1300))
@@ -143,13 +143,13 @@ func TestAFailedSyncOfTheLogIsFinalForAllGroups(t *testing.T) {
 	defer w.Close()
 	log := x.log
 	x.log = w
-	x.take(1, 0, []byte("a"), 10)
+	x.take(1, 0, 0, []byte("a"), 10)
 	first := x.sync()
 	if first == nil {
 		t.Fatal("sync while fsync fails: got nil, want its error")
 	}
 	x.log = log
-	x.take(2, 0, []byte("b"), 10)
+	x.take(2, 0, 0, []byte("b"), 10)
 	if err := x.sync(); err != first {
 		t.Errorf("the next sync: got %v, want the first error, %v", err, first)
 	}

@@ -34,9 +34,16 @@ type group struct {
 	readFrom repl.Epoch
 	claimed  bool
 	// forgotten says that an earlier store was lost; see forget.
-	forgotten bool
-	well      bool // this session got something done, or found nothing left to do
-	recorded  checkpoint.ApplyRecord
+	forgotten   bool
+	forgottenIn repl.Epoch
+	well        bool // this session got something done, or found nothing left to do
+	wasWell     bool // a session of this process did
+	recorded    checkpoint.ApplyRecord
+
+	stopped    error      // known before the first session
+	stoppedIn  repl.Epoch // the epoch that stopped is about
+	reseeding  bool       // see reseed
+	superseded repl.Epoch // what was doubtful before this epoch is forgotten
 
 	status groupStatus
 }
@@ -44,7 +51,7 @@ type group struct {
 func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	g := &group{
 		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, skips: skips{},
-		lane: &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout},
+		lane: &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate},
 	}
 	g.status.Group, g.status.State = id, StateWaiting
 	var err error
@@ -55,7 +62,7 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.claimed, g.forgotten = rec.Claimed, rec.Forgotten
+	g.claimed, g.forgotten, g.forgottenIn, g.reseeding = rec.Claimed, rec.Forgotten, rec.ForgottenIn, rec.Reseed
 	g.status.Forgotten = rec.Forgotten
 	g.status.Commands = rec.Commands
 	g.status.Epoch, g.status.Phase, g.status.RDBDone, g.status.Keys = rec.Epoch, rec.Phase, rec.RDBOffset, rec.RDBKeys
@@ -63,29 +70,42 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 		g.read, g.readFrom = rec.Offset, rec.Epoch
 		g.status.Applied, g.status.Marked = rec.Offset, rec.Offset
 	}
-	var last checkpoint.Reject
-	err = g.store.Rejects(id, func(r checkpoint.Reject) error {
-		g.status.Rejects++
+	return g, g.load()
+}
+
+// load reads what the store holds as rejected and doubtful.
+func (g *group) load() error {
+	var (
+		last              checkpoint.Reject
+		rejects, doubtful int
+		doubts            []checkpoint.Doubt
+	)
+	g.skips, g.stopped = skips{}, nil
+	err := g.store.Rejects(g.id, func(r checkpoint.Reject) error {
+		rejects++
 		if !r.Applied {
 			g.skip(r.Epoch)[r.Offset] = true
 		}
 		last = r
 		if g.isUnmarked(r) {
-			g.status.stopped = g.unmarkedStop(r)
+			g.stopped, g.stoppedIn = g.unmarkedStop(r), r.Epoch
 		}
 		return nil
 	})
 	if err == nil {
-		err = g.store.Doubts(id, func(d checkpoint.Doubt) error {
-			g.status.Doubtful++
-			g.doubts.add([]checkpoint.Doubt{d})
+		err = g.store.Doubts(g.id, func(d checkpoint.Doubt) error {
+			doubtful++
+			doubts = append(doubts, checkpoint.Doubt{Epoch: d.Epoch, DB: d.DB, Key: d.Key})
 			return nil
 		})
 	}
-	if g.status.Rejects > 0 && g.onReject == RejectStop && g.status.stopped == nil {
-		g.status.stopped = g.rejectStop(last)
+	if rejects > 0 && g.onReject == RejectStop && g.stopped == nil {
+		g.stopped, g.stoppedIn = g.rejectStop(last), last.Epoch
 	}
-	return g, err
+	g.doubts.reset()
+	g.doubts.add(doubts)
+	g.status.update(func(st *Status) { st.Rejects, st.Doubtful = rejects, doubtful })
+	return err
 }
 
 const (
@@ -123,15 +143,13 @@ func (g *group) run(ctx context.Context) (err error) {
 		}
 		g.status.end(err)
 	}()
-	if stop := g.status.stopped; stop != nil {
-		return stop
-	}
 	wait := g.job.o.firstWait
 	var since time.Time // of the waiting
 	for {
 		begun := g.now()
 		g.well = false
-		err := connErr(g.session(ctx))
+		err := g.attempt(ctx)
+		g.wasWell = g.wasWell || g.well
 		var w *waitError
 		switch {
 		case ctx.Err() != nil, err == nil:
@@ -143,7 +161,15 @@ func (g *group) run(ctx context.Context) (err error) {
 			continue
 		case errors.Is(err, errMoved):
 			w = &waitError{reason: "target-mark-changed", err: err}
-		case !errors.As(err, &w):
+		case errors.As(err, &w):
+		case g.mayReseed(err):
+			if err := g.askReseed(); err != nil {
+				return err
+			}
+			continue
+		case g.awaitsEpoch(err):
+			w = &waitError{reason: "new-epoch", err: err}
+		default:
 			return err
 		}
 		if g.well {
@@ -174,6 +200,17 @@ func (g *group) run(ctx context.Context) (err error) {
 	}
 }
 
+// attempt is a session, unless it is known that there is no point in one.
+func (g *group) attempt(ctx context.Context) error {
+	if g.stopped != nil && !g.reseeding {
+		if done, err := g.overtaken(g.stoppedIn); err != nil || !done {
+			return errors.Join(g.stopped, err)
+		}
+	}
+	g.stopped = nil
+	return connErr(g.session(ctx))
+}
+
 // session takes the mark over and applies from it.
 func (g *group) session(ctx context.Context) error {
 	if err := g.findSpool(ctx); err != nil || ctx.Err() != nil {
@@ -186,25 +223,28 @@ func (g *group) session(ctx context.Context) error {
 	defer g.lane.Close()
 	conn := g.lane.conn
 	defer context.AfterFunc(ctx, func() { g.lane.hurry(conn) })()
-	if g.readFrom != 0 && g.readFrom == m.Epoch && (m.Phase != checkpoint.PhaseStream || m.Offset < g.read) {
+	if g.reseeding {
+		if err := g.reseed(ctx); err != nil {
+			return err
+		}
+	} else if g.readFrom != 0 && g.readFrom == m.Epoch && (m.Phase == checkpoint.PhaseNone || m.Phase == checkpoint.PhaseRDB || m.Offset < g.read) {
 		g.log.Warn("the target lost what it had committed, and its mark with it; applying again from there",
 			"committed", g.read, "mark", m.Offset, "phase", string(m.Phase))
 	}
-	if m.Phase == checkpoint.PhaseNone {
-		info, err := g.awaitRDB(ctx)
+	for ctx.Err() == nil {
+		info, err := g.enter(ctx)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		m.Epoch, m.Phase, m.ReplID = info.Epoch, checkpoint.PhaseRDB, info.ReplID
-		m.Offset, m.Start = info.Start, info.Start
-		if err := g.lane.Write(m); err != nil {
+		if err := g.epoch(ctx, info); !errors.Is(err, errNewEpoch) {
 			return err
 		}
 	}
-	info, err := g.epochInfo(g.lane.Mark())
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+// epoch applies the mark's epoch from the mark on.
+func (g *group) epoch(ctx context.Context, info spool.EpochInfo) error {
 	g.status.position(g.lane.Mark(), g.lane.Mark(), counts{}, 0)
 	if g.lane.Mark().Phase == checkpoint.PhaseRDB {
 		g.status.restoring(info.RDBBytes)
@@ -213,11 +253,30 @@ func (g *group) session(ctx context.Context) error {
 		}
 		g.log.Info("rdb applied", "epoch", info.Epoch, "keys", g.lane.Mark().Keys, "bytes", info.RDBBytes)
 	}
-	return g.stream(ctx, info)
+	if g.lane.Mark().Phase == checkpoint.PhaseSweep {
+		if err := g.newer(info.Epoch); err != nil {
+			return err
+		}
+		g.status.restoring(info.RDBBytes)
+		if err := g.sweep(ctx, info); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	if err := g.supersede(info.Epoch); err != nil {
+		return err
+	}
+	err := g.stream(ctx, info)
+	if errors.Is(err, errEpochOver) {
+		if _, err = g.awaitRDB(ctx, info.Epoch); err == nil {
+			err = errNewEpoch
+		}
+	}
+	return err
 }
 
 // takeOver opens the lane, and remembers that the target bears our mark.
 func (g *group) takeOver(ctx context.Context) (Mark, error) {
+	g.lane.anew = g.reseeding
 	m, err := g.lane.Open(ctx)
 	if errors.Is(err, errNoMark) {
 		if err := g.markMissing(ctx); err != nil {
@@ -226,8 +285,8 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 		m, err = g.lane.Open(ctx)
 	}
 	switch {
-	case errors.Is(err, errNoMark): // another group's stream had begun: the target lost that too
-		return Mark{}, g.markLost()
+	case errors.Is(err, errNoMark): // it was not claimed: another group's stream had begun, or this folder is new
+		return Mark{}, g.markLost("the target holds other marks of this job and not %s: it may have lost it, and data with it")
 	case err != nil:
 		return Mark{}, err
 	}
@@ -254,7 +313,7 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 func (g *group) record(m Mark) error {
 	rec := checkpoint.ApplyRecord{
 		Epoch: m.Epoch, Phase: m.Phase, RDBOffset: m.RDB, RDBKeys: m.Keys, Offset: m.Offset,
-		Claimed: true, Owner: m.Owner, Commands: m.Commands, Forgotten: g.forgotten,
+		Claimed: true, Owner: m.Owner, Commands: m.Commands, Forgotten: g.forgotten, ForgottenIn: g.forgottenIn, Past: len(m.Past), Reseed: g.reseeding,
 	}
 	if rec == g.recorded {
 		return nil

@@ -46,6 +46,18 @@ type Options struct {
 
 	OnReject   RejectPolicy   // zero: stop
 	OnExisting ExistingPolicy // zero: refuse
+	// MaxDeletes is how many of a group's keys may be deleted behind a new full
+	// sync, in percent, before a person has to agree; DeletesAgreed says that
+	// one has named it, and so agrees also where another job shares the target.
+	MaxDeletes    float64
+	DeletesAgreed bool
+	// Reseed loads the newest RDB again for groups whose mark is lost, or does
+	// not belong to what the spool holds.
+	Reseed bool
+	// NewEpoch has, for each group whose capture was asked for a full sync, the
+	// newest epoch before it: what stops the group before a later one is there is
+	// waited out.
+	NewEpoch map[repl.GroupID]repl.Epoch
 	// UntilEnd ends a group when everything in the spool is applied; what is
 	// missing there is an error then, and not waited for.
 	UntilEnd bool
@@ -77,13 +89,15 @@ type Job struct {
 	owner    owner
 	groups   []*group
 	existing *existing
+	newStore bool // it knew no group when this process began
 
 	mu     sync.Mutex   // guards what follows, but claiming
 	dbs    map[int]bool // databases known to exist on the target
 	runID  string       // of the target that dbs is about
 	change chan struct{}
 
-	claiming sync.Mutex // one claim at a time
+	claiming sync.Mutex   // one claim at a time
+	gate     sync.RWMutex // see Lane.gate
 }
 
 // Open reads the store and makes sure that the target may be written to. If
@@ -134,6 +148,11 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	known, err := o.Store.Groups()
+	if err != nil {
+		return nil, err
+	}
+	j.newStore = len(known) == 0
 	if err := j.firstClaim(ctx, before != ""); err != nil {
 		return nil, errors.Join(err, j.existing.Close())
 	}
@@ -233,6 +252,10 @@ func (j *Job) claim(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	strange, err := j.strange(ctx, conn)
+	if err != nil || strange {
+		return err
+	}
 	lost := false // a mark that was there is gone, with a stream behind it
 	fresh := len(missing) == len(j.groups)
 	if fresh { // unless another group of the job, not of this run, was here before
@@ -246,7 +269,7 @@ func (j *Job) claim(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		lost = lost || rec.Claimed && rec.Phase == checkpoint.PhaseStream
+		lost = lost || rec.Filled()
 	}
 	if lost { // each group says so itself
 		return nil
@@ -279,6 +302,17 @@ func (j *Job) firstHere(ctx context.Context, conn doer) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// strange tells whether the target knows the job and this folder knows nothing
+// of it: then a mark that is not there may be one that was lost, and each group
+// without says so.
+func (j *Job) strange(ctx context.Context, conn doer) (bool, error) {
+	if !j.newStore {
+		return false, nil
+	}
+	r, err := conn.Do(ctx, "SISMEMBER", jobsKey, j.o.Job.String())
+	return r.Int == 1, err
 }
 
 func (j *Job) refuseForeign(ctx context.Context, conn doer, t target) error {

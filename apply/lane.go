@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,11 +64,16 @@ func (e *queueError) Error() string { return string(e.Err) }
 // committed is told by the mark that the next Open reads. A Lane is used by
 // one goroutine.
 type Lane struct {
-	addr    string
-	secret  resp.Secret
-	key     string // of the mark
-	owner   owner
-	taken   bool // this process has owned the mark before
+	addr   string
+	secret resp.Secret
+	key    string // of the mark
+	owner  owner
+	taken  bool // this process has owned the mark before
+	anew   bool // Open makes a mark where there is none, or none that can be read
+	// gate, unless nil, is open while this lane's EXEC is unanswered, and closed
+	// by a lane whose batch depends on where the others stand.
+	gate    *sync.RWMutex
+	inside  bool // the gate
 	session int
 	timeout time.Duration // for any one answer
 
@@ -154,15 +160,18 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 		if err != nil {
 			return Mark{}, fmt.Errorf("get mark %s: %w", l.key, err)
 		}
-		if r.Null {
+		if r.Null && !l.anew {
 			return Mark{}, errNoMark
 		}
 		m, err := ParseMark(string(r.Str))
+		if err != nil && l.anew {
+			m, err = Mark{Owner: l.owner.token(0)}, nil
+		}
 		if err != nil {
 			return Mark{}, &StopError{
 				Reason: "mark-unreadable",
 				What:   fmt.Sprintf("mark %s on the target cannot be read: %v", l.key, err),
-				Hint:   "a newer tairlift wrote it, or somebody else did: use that version, or empty the target and start with a fresh --dir",
+				Hint:   "if a newer tairlift wrote it, use that version; else start the same command with --reseed, which loads the newest RDB again and makes the target equal",
 			}
 		}
 		if l.taken && !l.owner.wrote(m.Owner) {
@@ -197,9 +206,25 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 
 // Close ends the session.
 func (l *Lane) Close() {
+	l.leave()
 	if l.conn != nil {
 		l.conn.Close()
 		l.conn = nil
+	}
+}
+
+// enter waits while another lane has closed the gate.
+func (l *Lane) enter() {
+	if l.gate != nil && !l.inside {
+		l.gate.RLock()
+		l.inside = true
+	}
+}
+
+func (l *Lane) leave() {
+	if l.inside {
+		l.gate.RUnlock()
+		l.inside = false
 	}
 }
 
@@ -297,6 +322,7 @@ func (l *Lane) Commit() error {
 	case refused != nil:
 		return refused
 	}
+	l.enter()
 	l.text = append(l.text[:0], l.next.String()...)
 	if err := l.write(execCommand); err != nil {
 		return err
@@ -316,6 +342,7 @@ func (l *Lane) Answer(m Mark, tell func(i int, n int64)) (failed []resp.ExecErro
 		return nil, err
 	}
 	r, err := l.conn.ReadExecInts(tell)
+	l.leave()
 	switch {
 	case err != nil:
 		return nil, err
@@ -375,6 +402,84 @@ func (l *Lane) Write(m Mark) error {
 		return l.markRefused(u.cause)
 	}
 	return err
+}
+
+// Exclusive commits one batch whose content depends on other lanes' marks, and
+// which is executed only if none of those has moved since decide saw them:
+// texts[i] is the mark named others[i], empty when there is none. No lane of
+// this process that shares the gate has an EXEC on its way meanwhile. decide may
+// return nil: then nothing is committed. moved says that another mark did move:
+// nothing was executed, and it may be tried again. Nothing else is queued or
+// unanswered when it is called.
+func (l *Lane) Exclusive(ctx context.Context, others []string, decide func(texts []string) (*Batch, error)) (moved bool, err error) {
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	do := func(args ...string) (resp.Reply, error) { return control{l.conn, l.timeout}.Do(ctx, args...) }
+	if _, err := do("SELECT", "0"); err != nil {
+		return false, err
+	}
+	if _, err := do(append([]string{"WATCH", l.key}, others...)...); err != nil {
+		return false, fmt.Errorf("watch marks: %w", err)
+	}
+	texts := make([]string, len(others))
+	for i, key := range append([]string{l.key}, others...) {
+		r, err := do("GET", key)
+		switch {
+		case err != nil:
+			return false, fmt.Errorf("get mark %s: %w", key, err)
+		case i > 0:
+			texts[i-1] = string(r.Str)
+		case r.Null || string(r.Str) != string(l.text):
+			return false, errMoved
+		}
+	}
+	b, err := decide(texts)
+	if err != nil {
+		return false, err
+	}
+	if b == nil {
+		_, err := do("UNWATCH")
+		return false, err
+	}
+	if _, err := do("MULTI"); err != nil { // nothing may run outside of it
+		return false, fmt.Errorf("begin a transaction: %w", err)
+	}
+	out := resp.AppendCommandStrings(append([]byte(nil), b.buf...), "SELECT", "0")
+	out = resp.AppendCommandStrings(out, "SET", l.key, string(l.text))
+	if err := l.write(append(out, execCommand...)); err != nil {
+		return false, err
+	}
+	if err := l.conn.Flush(); err != nil {
+		return false, err
+	}
+	if err := l.bound(l.conn.SetReadDeadline); err != nil {
+		return false, err
+	}
+	var refused error // the first one; EXEC is refused behind it
+	for range len(b.cmds) + ownReplies {
+		_, err := l.conn.SkipReply()
+		var se resp.ServerError
+		if err != nil && !errors.As(err, &se) {
+			return false, err
+		}
+		if refused == nil {
+			refused = err
+		}
+	}
+	r, err := l.conn.ReadExecInts(nil)
+	switch {
+	case err != nil:
+		return false, err
+	case refused != nil:
+		return false, refused
+	case r.Null:
+		return true, nil
+	case r.Err != "":
+		return false, refusedExec(r.Err)
+	case len(r.Errors) > 0:
+		return false, r.Errors[0].Err
+	}
+	return false, nil
 }
 
 func (l *Lane) markRefused(cause resp.ServerError) error {

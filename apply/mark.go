@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,7 @@ func isOurs(key []byte) bool {
 type Mark struct {
 	Owner  string           // token of the session that may write
 	Epoch  repl.Epoch       // 0 until the first epoch begins
-	Phase  checkpoint.Phase // none, rdb or stream
+	Phase  checkpoint.Phase // none, rdb, sweep or stream
 	ReplID repl.ReplID      // the epoch's history
 	// Offset is the end of the last applied command; in the RDB phase the
 	// offset of the snapshot's cut.
@@ -63,12 +64,44 @@ type Mark struct {
 	// Commands counts those of the source's stream up to Offset that were sent.
 	Commands int64
 	RunID    string // of the target when the mark was written
+	// Past are the epochs before Epoch of which something may be on the target
+	// that Epoch's RDB lacks, oldest first. Empty in the stream phase.
+	Past []Delivered
+}
+
+// Delivered is how much of an epoch was applied before another took its place.
+type Delivered struct {
+	Epoch repl.Epoch
+	// Until is the end of the stream's last command that was applied;
+	// spool.WalkRDB when none was, of the RDB perhaps all, and spool.WalkAll when
+	// it is not known.
+	Until repl.Offset
 }
 
 const (
-	markVersion = "1"
-	markFields  = 14
+	markVersion = "2" // 1 had no past
+	markFields  = 15
+	// maxPast bounds what is read as Past. It grows by one with each full sync
+	// that comes before the one before it was applied whole.
+	maxPast = 4096
 )
+
+// left is the past of the epoch that takes m's place.
+func (m *Mark) left() []Delivered {
+	past := slices.Clone(m.Past)
+	if m.Phase == checkpoint.PhaseNone {
+		return past
+	}
+	d := Delivered{m.Epoch, spool.WalkRDB}
+	if m.Phase == checkpoint.PhaseStream {
+		d.Until = m.Offset
+	}
+	if last := len(past) - 1; last >= 0 && past[last].Epoch == d.Epoch { // it was begun twice
+		past[last].Until = max(past[last].Until, d.Until)
+		return past
+	}
+	return append(past, d)
+}
 
 // String is the mark as it stands in the target.
 func (m Mark) String() string {
@@ -82,8 +115,64 @@ func (m Mark) String() string {
 	if run == "" {
 		run = "-"
 	}
-	return fmt.Sprintf("v=%s owner=%s epoch=%d phase=%s replid=%s offset=%d start=%d startdb=%d db=%d rdb=%d rdbdb=%d keys=%d cmds=%d run=%s",
-		markVersion, m.Owner, m.Epoch, phase, replid, m.Offset, m.Start, m.StartDB, m.DB, m.RDB, m.RDBDB, m.Keys, m.Commands, run)
+	return fmt.Sprintf("v=%s owner=%s epoch=%d phase=%s replid=%s offset=%d start=%d startdb=%d db=%d rdb=%d rdbdb=%d keys=%d cmds=%d run=%s past=%s",
+		markVersion, m.Owner, m.Epoch, phase, replid, m.Offset, m.Start, m.StartDB, m.DB, m.RDB, m.RDBDB, m.Keys, m.Commands, run, pastText(m.Past))
+}
+
+// pastText is "-", or the epochs as 1:rdb,2:8125,3:all.
+func pastText(past []Delivered) string {
+	if len(past) == 0 {
+		return "-"
+	}
+	var b strings.Builder
+	for i, d := range past {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		end := d.Until.String()
+		switch d.Until {
+		case spool.WalkRDB:
+			end = "rdb"
+		case spool.WalkAll:
+			end = "all"
+		}
+		fmt.Fprintf(&b, "%d:%s", d.Epoch, end)
+	}
+	return b.String()
+}
+
+func parsePast(s string) ([]Delivered, error) {
+	if s == "-" {
+		return nil, nil
+	}
+	items := strings.Split(s, ",")
+	if len(items) > maxPast {
+		return nil, fmt.Errorf("%d epochs, expected %d at most", len(items), maxPast)
+	}
+	var past []Delivered
+	for _, item := range items {
+		epoch, end, _ := strings.Cut(item, ":")
+		n, err := strconv.ParseUint(epoch, 10, 32)
+		d := Delivered{Epoch: repl.Epoch(n)}
+		switch end {
+		case "rdb":
+			d.Until = spool.WalkRDB
+		case "all":
+			d.Until = spool.WalkAll
+		default:
+			if err == nil {
+				d.Until, err = repl.ParseOffset(end)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if last := len(past) - 1; last >= 0 && past[last].Epoch >= d.Epoch {
+			return nil, fmt.Errorf("epoch %d is not behind epoch %d", d.Epoch, past[last].Epoch)
+		}
+		past = append(past, d)
+	}
+	return past, nil
 }
 
 // ParseMark reads what String printed. Fields may come in any order; an
@@ -101,8 +190,12 @@ func ParseMark(s string) (Mark, error) {
 		var n int64
 		switch k {
 		case "v":
-			if v != markVersion {
-				err = fmt.Errorf("version %q, expected %s", v, markVersion)
+			switch v {
+			case markVersion:
+			case "1":
+				seen++ // the past
+			default:
+				err = fmt.Errorf("version %q, expected %s or earlier", v, markVersion)
 			}
 		case "owner":
 			m.Owner = v
@@ -112,7 +205,7 @@ func ParseMark(s string) (Mark, error) {
 		case "phase":
 			switch p := checkpoint.Phase(v); p {
 			case "none":
-			case checkpoint.PhaseRDB, checkpoint.PhaseStream:
+			case checkpoint.PhaseRDB, checkpoint.PhaseSweep, checkpoint.PhaseStream:
 				m.Phase = p
 			default:
 				err = errors.New("unknown phase")
@@ -144,6 +237,8 @@ func ParseMark(s string) (Mark, error) {
 			if v != "-" {
 				m.RunID = v
 			}
+		case "past":
+			m.Past, err = parsePast(v)
 		default:
 			err = errors.New("unknown field")
 		}

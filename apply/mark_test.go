@@ -1,11 +1,13 @@
 package apply
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
+	"tairlift/spool"
 )
 
 func TestMarkRoundTrip(t *testing.T) {
@@ -14,9 +16,10 @@ func TestMarkRoundTrip(t *testing.T) {
 		{Owner: "a.0"},
 		{Owner: "a.1", Epoch: 1, Phase: checkpoint.PhaseRDB, ReplID: id, Offset: 9, RDB: 1 << 40, RDBDB: 15, Keys: 7, RunID: "r"},
 		{Owner: "b.2", Epoch: 3, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 1 << 60, Start: 1<<60 - 1, DB: 2, StartDB: 1, Commands: 5, RunID: string(id)},
+		{Owner: "c.1", Epoch: 9, Phase: checkpoint.PhaseSweep, ReplID: id, Offset: 7, Past: []Delivered{{1, spool.WalkRDB}, {3, 8125}, {8, spool.WalkAll}}},
 	} {
 		got, err := ParseMark(m.String())
-		if err != nil || got != m {
+		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("ParseMark(%q): got %+v, %v, want %+v", m, got, err, m)
 		}
 	}
@@ -25,13 +28,17 @@ func TestMarkRoundTrip(t *testing.T) {
 func TestParseMarkRefuses(t *testing.T) {
 	good := Mark{Owner: "a.0"}.String()
 	for claim, text := range map[string]string{
-		"nothing":             "",
-		"a newer version":     strings.Replace(good, "v=1", "v=2", 1),
-		"an unknown field":    good + " more=1",
-		"a missing field":     strings.Replace(good, " db=0", "", 1),
-		"a negative database": strings.Replace(good, " db=0", " db=-1", 1),
-		"an unknown phase":    strings.Replace(good, "phase=none", "phase=x", 1),
-		"text":                "hello world",
+		"nothing":                "",
+		"a newer version":        strings.Replace(good, "v=2", "v=3", 1),
+		"a past that is no list": strings.Replace(good, "past=-", "past=1", 1),
+		"a past out of order":    strings.Replace(good, "past=-", "past=2:rdb,1:rdb", 1),
+		"a past without end":     strings.Replace(good, "past=-", "past="+strings.Repeat("1:rdb,", maxPast)+"1:rdb", 1),
+		"a past before 0":        strings.Replace(good, "past=-", "past=1:-1", 1),
+		"an unknown field":       good + " more=1",
+		"a missing field":        strings.Replace(good, " db=0", "", 1),
+		"a negative database":    strings.Replace(good, " db=0", " db=-1", 1),
+		"an unknown phase":       strings.Replace(good, "phase=none", "phase=x", 1),
+		"text":                   "hello world",
 	} {
 		if m, err := ParseMark(text); err == nil {
 			t.Errorf("%s: got %+v, want an error", claim, m)
@@ -54,5 +61,13 @@ func TestOwnerKnowsItsTokens(t *testing.T) {
 	a, b := newOwner(), newOwner()
 	if !a.wrote(a.token(3)) || a.wrote(b.token(3)) || a.wrote("") || a.wrote(string(a)) {
 		t.Errorf("owner %s wrote: own %v, other's %v", a, a.wrote(a.token(3)), a.wrote(b.token(3)))
+	}
+}
+
+func TestParseMarkReadsTheVersionBefore(t *testing.T) {
+	m := Mark{Owner: "a.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: repl.ReplID(strings.Repeat("0f", 20)), Offset: 5, Start: 5}
+	old := strings.Replace(strings.Replace(m.String(), "v=2", "v=1", 1), " past=-", "", 1)
+	if got, err := ParseMark(old); err != nil || !reflect.DeepEqual(got, m) {
+		t.Errorf("ParseMark(%q): got %+v, %v, want %+v", old, got, err, m)
 	}
 }

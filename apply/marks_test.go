@@ -120,7 +120,7 @@ func TestMarksThatDoNotBelong(t *testing.T) {
 		}},
 		{"garbage", "mark-unreadable", func(r *rig2) { r.target.Do(r.t, "SET", markKey(r.job, 1), "hello") }},
 		{"of a newer version", "mark-unreadable", func(r *rig2) {
-			r.target.Do(r.t, "SET", markKey(r.job, 1), strings.Replace(r.markText(1), "v=1", "v=2", 1))
+			r.target.Do(r.t, "SET", markKey(r.job, 1), strings.Replace(r.markText(1), "v=2", "v=3", 1))
 		}},
 		{"not a string", "target-refuses", func(r *rig2) {
 			r.target.Do(r.t, "DEL", markKey(r.job, 1))

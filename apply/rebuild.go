@@ -32,13 +32,13 @@ func (g *group) forget(rec *checkpoint.ApplyRecord, m Mark) {
 	}
 	g.log.Warn("apply.db is new, and the target bears marks of this job: what was rejected or doubtful before is not known; `tairlift verify --level full` tells whether it matters",
 		"epoch", m.Epoch, "offset", m.Offset)
-	g.forgot()
-	rec.Forgotten = true
+	g.forgot(m.Epoch)
+	rec.Forgotten, rec.ForgottenIn = true, m.Epoch
 }
 
 // forgot is told by the status, and by the next record.
-func (g *group) forgot() {
-	g.forgotten = true
+func (g *group) forgot(in repl.Epoch) {
+	g.forgotten, g.forgottenIn = true, in
 	g.status.update(func(st *Status) { st.Forgotten = true })
 }
 

@@ -86,7 +86,7 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 	err := b.commands(all, func(i int, args [][]byte) {
 		c := b.cmds[i]
 		for _, k := range command.Lookup(args[0]).AppendKeys(nil, args) {
-			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Offset: c.end})
+			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Epoch: r.Epoch, Offset: c.end})
 		}
 	})
 	if err != nil {
@@ -135,7 +135,7 @@ func (g *group) addRejects(rejects []checkpoint.Reject) error {
 	var doubts []checkpoint.Doubt
 	for _, r := range rejects {
 		for _, k := range r.Keys {
-			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: r.DB, Key: k, Why: "reject", Offset: r.Offset})
+			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: r.DB, Key: k, Why: "reject", Epoch: r.Epoch, Offset: r.Offset})
 		}
 	}
 	doubts = g.doubts.fresh(doubts)
@@ -171,7 +171,7 @@ func (g *group) missed(b *Batch, gone []int) error {
 	var doubts []checkpoint.Doubt
 	err := b.commands(gone, func(i int, args [][]byte) {
 		doubts = append(doubts, checkpoint.Doubt{
-			Group: g.id, DB: int(b.cmds[i].db), Key: slices.Clone(argOf(args, 1)), Why: "gone", Offset: b.cmds[i].end,
+			Group: g.id, DB: int(b.cmds[i].db), Key: slices.Clone(argOf(args, 1)), Why: "gone", Epoch: g.lane.Mark().Epoch, Offset: b.cmds[i].end,
 		})
 	})
 	if err != nil {
@@ -205,14 +205,21 @@ func (g *group) rejectStop(r checkpoint.Reject) error {
 // that each is written and counted once.
 type doubtSet struct {
 	mu   sync.Mutex
-	keys map[uint64]struct{}
+	keys map[uint64]repl.Epoch // in which it became doubtful
 }
 
-func (s *doubtSet) has(db int, key []byte) bool {
+func (s *doubtSet) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.keys[fingerprint(db, key)]
-	return ok
+	s.keys = nil
+}
+
+// has tells whether a key was doubtful in epoch e already.
+func (s *doubtSet) has(e repl.Epoch, db int, key []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, ok := s.keys[fingerprint(db, key)]
+	return ok && since >= e
 }
 
 // fresh returns those of ds that are not known, each once.
@@ -223,7 +230,7 @@ func (s *doubtSet) fresh(ds []checkpoint.Doubt) []checkpoint.Doubt {
 	seen := map[uint64]bool{}
 	for _, d := range ds {
 		fp := fingerprint(d.DB, d.Key)
-		if _, ok := s.keys[fp]; !ok && !seen[fp] {
+		if since, ok := s.keys[fp]; (!ok || since < d.Epoch) && !seen[fp] {
 			seen[fp] = true
 			out = append(out, d)
 		}
@@ -235,10 +242,10 @@ func (s *doubtSet) add(ds []checkpoint.Doubt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys == nil {
-		s.keys = map[uint64]struct{}{}
+		s.keys = map[uint64]repl.Epoch{}
 	}
 	for _, d := range ds {
-		s.keys[fingerprint(d.DB, d.Key)] = struct{}{}
+		s.keys[fingerprint(d.DB, d.Key)] = d.Epoch
 	}
 }
 

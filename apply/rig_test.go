@@ -219,10 +219,16 @@ func (r *rig) options(o Options) Options {
 	if o.StateDir == "" {
 		o.StateDir = filepath.Join(r.dir, "apply", "target")
 	}
+	if o.MaxDeletes == 0 {
+		o.MaxDeletes = 100
+	}
 	if o.firstWait == 0 {
 		o.firstWait = time.Millisecond
 	}
-	o.Job, o.Groups, o.Log = r.job, r.ids(), r.log
+	o.Job, o.Log = r.job, r.log
+	if o.Groups == nil {
+		o.Groups = r.ids()
+	}
 	if r.vouched != nil {
 		o.Vouched = func(repl.GroupID) (spool.Durable, bool) { return r.vouched() }
 	}
@@ -253,6 +259,13 @@ func (r *rig) start(o Options) *applying {
 	go func() { a.done <- job.Run(ctx) }()
 	r.t.Cleanup(func() { _ = a.stop() })
 	return a
+}
+
+// startOnly is start for one group.
+func (r *rig) startOnly(o Options, id repl.GroupID) *applying {
+	r.t.Helper()
+	o.Groups = []repl.GroupID{id}
+	return r.start(o)
 }
 
 // stop ends the run cleanly and returns its error.

@@ -37,8 +37,8 @@ type snapshot struct {
 }
 
 // snapshot restores the RDB of the mark's epoch from the mark's boundary on.
-// When it returns nil without ctx having ended, the mark is in the stream
-// phase at the epoch's start.
+// When it returns nil without ctx having ended, the mark is at the epoch's
+// start, in the stream phase, or in the sweep when there is a past.
 func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 	m := g.lane.Mark()
 	in, err := g.spool.OpenRDB(info.Epoch)
@@ -79,9 +79,18 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 		return err
 	}
 	next := g.lane.Mark()
-	next.Phase, next.Offset, next.Start = checkpoint.PhaseStream, info.Start, info.Start
-	next.DB, next.StartDB, next.RDB = 0, 0, info.RDBBytes
-	return g.advance(next, counts{})
+	next.RDB = info.RDBBytes
+	if len(next.Past) > 0 {
+		next.Phase = checkpoint.PhaseSweep
+		return g.advance(next, counts{})
+	}
+	return g.beginStream(next, info)
+}
+
+// beginStream moves the mark to where the epoch's stream begins.
+func (g *group) beginStream(m Mark, info spool.EpochInfo) error {
+	m.Phase, m.Offset, m.Start, m.DB, m.StartDB, m.Past = checkpoint.PhaseStream, info.Start, info.Start, 0, 0, nil
+	return g.advance(m, counts{})
 }
 
 // follow writes the mark after the boundary until the workers are done, and
@@ -244,7 +253,7 @@ func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry) error {
 		}
 		c.use(e.DB)
 	}
-	s.g.job.existing.replaced(s.g.id, e.DB, e.Key, s.dec.Boundary().Offset)
+	s.g.job.existing.replaced(s.g.id, s.epoch, e.DB, e.Key, s.dec.Boundary().Offset)
 	if e.ExpireMS != 0 && e.ExpireMS <= s.g.now().UnixMilli() {
 		c.seen.expired++
 	}

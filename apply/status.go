@@ -65,7 +65,6 @@ type Status struct {
 type groupStatus struct {
 	mu sync.Mutex
 	Status
-	stopped error // known before the first session
 }
 
 func (s *groupStatus) get() Status {
@@ -173,6 +172,7 @@ var hints = map[string]string{
 	"target-protocol":       "is --target the address of a Redis server?",
 	"target-mark-changed":   "is another apply of this job running? this one looks at the mark again",
 	"target-mark-contended": "is another apply of this job running? this one looks at the mark again",
+	"new-epoch":             "the next full sync begins by itself, and apply goes on from there",
 	"spool-missing":         "a copy under way is waited for; if none is, copy the folder again",
 }
 

@@ -162,33 +162,6 @@ func TestACommandThatIsNeverAcceptedIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestANewEpochStopsBehindTheOldOnesEnd(t *testing.T) {
-	for claim, begin := range map[string]func(*pen){
-		"its RDB is whole":      func(p *pen) { p.rdb(handRDB("other v")) },
-		"its RDB is incomplete": func(p *pen) { p.check(p.w.BeginRDB(99)) },
-	} {
-		t.Run(claim, func(t *testing.T) {
-			r := bareRig(t, 1)
-			p := r.craft(1, 1, "k v").write("INCR n", "INCR n")
-			r.applyAll(Options{})
-			p.write("INCR n")
-			p.seal()
-			begin(r.craftBegin(1, 2, spool.WriterOptions{}))
-			for range 2 {
-				a := r.start(Options{}) // it does not wait for it either
-				var stop *StopError
-				if err := a.wait(); !errors.As(err, &stop) || stop.Reason != "new-epoch" {
-					t.Fatalf("run: got %v, want new-epoch", err)
-				}
-				r.want("before it", map[string]string{"0 GET n": "3", "0 EXISTS other": "0"})
-			}
-			if m := r.mark(1); m.Offset != p.end || m.Epoch != 1 {
-				t.Errorf("mark: got epoch %s offset %s, want 1, %s", m.Epoch, m.Offset, p.end)
-			}
-		})
-	}
-}
-
 func TestAnEpochGivenUpBeforeAnythingWasAppliedIsSkipped(t *testing.T) {
 	r := bareRig(t, 1)
 	p := r.craftBegin(1, 1, spool.WriterOptions{})

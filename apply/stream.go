@@ -19,6 +19,8 @@ const (
 	// sureMark is how far apart they are while nothing comes: what prune may
 	// remove depends on when the mark was last seen.
 	sureMark = time.Minute
+	// lookEvery is how often a newer epoch is looked for while one is behind.
+	lookEvery = time.Second
 	// recordEvery bounds how often apply.db is told of progress.
 	recordEvery = time.Second
 )
@@ -45,6 +47,7 @@ type streamer struct {
 	shown    repl.Offset // in the status
 	marked   time.Time
 	recorded time.Time
+	looked   time.Time // for a newer epoch
 }
 
 // flight is a batch whose EXEC was sent.
@@ -67,7 +70,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		err := g.unread(ctx, control{g.lane.conn, g.lane.timeout}, m)
 		var gap *spool.GapError
 		if errors.As(err, &gap) { // the spool no longer tells what was in it
-			g.forgot()
+			g.forgot(m.Epoch)
 		} else if err != nil {
 			return err
 		}
@@ -76,13 +79,13 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 	g.status.streaming(info.RDBBytes)
 	s := &streamer{
 		g: g, lane: g.lane, in: in, pars: resp.NewParser(m.Offset),
-		limit: batchCommands(g.lane.rtt), marked: g.now(), recorded: g.now(),
+		limit: batchCommands(g.lane.rtt), marked: g.now(), recorded: g.now(), looked: g.now(),
 	}
 	if g.job.o.batch > 0 {
 		s.limit = g.job.o.batch
 	}
 	s.tr = translator{
-		group: g.id, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
+		group: g.id, epoch: m.Epoch, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
 		proveDB: func(db int) error { return g.job.proveDB(ctx, db) },
 		skip:    g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
@@ -98,6 +101,15 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 
 func (s *streamer) run(ctx context.Context) error {
 	for {
+		if now := s.g.now(); now.Sub(s.looked) >= lookEvery {
+			s.looked = now
+			if err := s.g.newer(s.lane.Mark().Epoch); err != nil {
+				if lerr := s.land(); lerr != nil {
+					return lerr
+				}
+				return err
+			}
+		}
 		s.g.arm()
 		cause := s.fill(ctx)
 		if len(s.tr.batch.cmds) > 0 {
@@ -154,7 +166,7 @@ func (s *streamer) fill(ctx context.Context) (cause error) {
 			}
 			return nil
 		case errors.Is(err, spool.ErrEpochEnd):
-			return s.g.newEpoch(s.lane.Mark().Epoch)
+			return errEpochOver
 		case err != nil:
 			return s.g.spoolErr(err)
 		case f.Data == nil:
@@ -309,6 +321,10 @@ func (s *streamer) refused(b *Batch, err error) error {
 	}
 	return s.g.refuse(b.cmds[q.Index], args, q.Err)
 }
+
+// errEpochOver says that the epoch is applied to its end, and that another one
+// has begun.
+var errEpochOver = errors.New("end of the epoch")
 
 // errEnd says that everything in the spool is applied, and that this was all
 // there was to do.

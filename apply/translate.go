@@ -19,6 +19,7 @@ import (
 // and MULTI, makes deadlines absolute, and drops what is not data.
 type translator struct {
 	group    repl.GroupID
+	epoch    repl.Epoch
 	clock    *offsetClock
 	caps     command.Caps
 	scripts  *scripts
@@ -192,7 +193,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	if t.existing != nil {
 		t.keys = spec.AppendKeys(t.keys[:0], args)
 		for _, k := range t.keys {
-			if t.existing.take(t.group, t.db, k, c.End) {
+			if t.existing.take(t.group, t.epoch, t.db, k, c.End) {
 				b.buf = resp.AppendArrayHeader(b.buf, 2)
 				b.buf = resp.AppendBulkString(b.buf, "DEL")
 				b.buf = resp.AppendBulk(b.buf, k)
@@ -265,9 +266,9 @@ func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, 
 // deterministic; they are recorded before the batch commits.
 func (t *translator) doubt(keys [][]byte, at repl.Offset) {
 	for _, k := range keys {
-		if !t.doubtful.has(t.db, k) {
+		if !t.doubtful.has(t.epoch, t.db, k) {
 			t.doubts = append(t.doubts, checkpoint.Doubt{
-				Group: t.group, DB: t.db, Key: slices.Clone(k), Why: "nondeterministic", Offset: at,
+				Group: t.group, DB: t.db, Key: slices.Clone(k), Why: "nondeterministic", Epoch: t.epoch, Offset: at,
 			})
 		}
 	}

@@ -174,7 +174,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 				continue
 			}
 			ids = append(ids, strconv.Itoa(db)+":"+string(key))
-			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: db, Key: slices.Clone(key), Why: "unread", Offset: c.End})
+			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: db, Key: slices.Clone(key), Why: "unread", Epoch: m.Epoch, Offset: c.End})
 		}
 		switch {
 		case k == kindSure:

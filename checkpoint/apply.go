@@ -18,6 +18,7 @@ type Phase string
 const (
 	PhaseNone   Phase = ""       // nothing of the epoch was sent
 	PhaseRDB    Phase = "rdb"    // the snapshot is being restored
+	PhaseSweep  Phase = "sweep"  // what earlier epochs left and the snapshot lacks is being removed
 	PhaseStream Phase = "stream" // the command stream is being applied
 )
 
@@ -38,6 +39,20 @@ type ApplyRecord struct {
 	// Forgotten says that an earlier store was lost, and with it what was
 	// rejected or doubtful; ClearDoubts takes it back.
 	Forgotten bool `json:"forgotten,omitempty"`
+	// ForgottenIn is the epoch in which that was.
+	ForgottenIn repl.Epoch `json:"forgotten_in,omitempty"`
+	// Past is how many earlier epochs have left something on the target that the
+	// RDB of Epoch may lack.
+	Past int `json:"past,omitempty"`
+	// Reseed says that the RDB is to be loaded again, whatever the mark says:
+	// somebody asked for it, and it has not begun.
+	Reseed bool `json:"reseed,omitempty"`
+}
+
+// Filled tells whether the target held more of the group than a part of its
+// first RDB.
+func (r *ApplyRecord) Filled() bool {
+	return r.Claimed && (r.Phase == PhaseStream || r.Phase == PhaseSweep || r.Past > 0)
 }
 
 // Reject is a command that the target refused for good.
@@ -59,6 +74,7 @@ type Doubt struct {
 	DB     int          `json:"db"`
 	Key    []byte       `json:"key"`
 	Why    string       `json:"why"` // reject | unread | nondeterministic | gone
+	Epoch  repl.Epoch   `json:"epoch"`
 	Offset repl.Offset  `json:"offset"`
 }
 
@@ -152,7 +168,7 @@ func (a *Apply) AddRejects(rejects []Reject, doubts []Doubt) error {
 }
 
 // AddDoubts records keys as doubtful; a key already there keeps its first
-// reason.
+// reason, unless that was of an earlier epoch.
 func (a *Apply) AddDoubts(doubts []Doubt) error {
 	return a.write("doubtful keys", func(tx *bbolt.Tx) error { return putDoubts(tx, doubts) })
 }
@@ -161,8 +177,14 @@ func putDoubts(tx *bbolt.Tx, doubts []Doubt) error {
 	b := tx.Bucket(bucketDoubts)
 	for _, d := range doubts {
 		k := doubtKey(d)
-		if b.Get(k) != nil {
-			continue
+		if raw := b.Get(k); raw != nil {
+			var before Doubt
+			if err := decode(bucketDoubts, k, raw, &before); err != nil {
+				return err
+			}
+			if before.Epoch >= d.Epoch {
+				continue
+			}
 		}
 		raw, err := encode(bucketDoubts, k, d)
 		if err != nil {
@@ -218,6 +240,54 @@ func (a *Apply) ClearDoubts() error {
 		_, err := tx.CreateBucket(bucketDoubts)
 		return err
 	})
+}
+
+// Supersede forgets what was rejected and doubtful of g in epochs before e, and
+// that any of it was forgotten: e's RDB has taken the place of all of it.
+func (a *Apply) Supersede(g repl.GroupID, e repl.Epoch) error {
+	return a.write("rejects", func(tx *bbolt.Tx) error {
+		err := drop(tx, bucketRejects, func(r Reject) bool { return r.Group == g && r.Epoch < e })
+		if err == nil {
+			err = drop(tx, bucketDoubts, func(d Doubt) bool { return d.Group == g && d.Epoch < e })
+		}
+		if err != nil {
+			return err
+		}
+		k, b := groupKey(g), tx.Bucket(bucketGroups)
+		raw := b.Get(k)
+		if raw == nil {
+			return nil
+		}
+		var rec ApplyRecord
+		if err := decode(bucketGroups, k, raw, &rec); err != nil || !rec.Forgotten || rec.ForgottenIn >= e {
+			return err
+		}
+		rec.Forgotten = false
+		if raw, err = encode(bucketGroups, k, rec); err != nil {
+			return err
+		}
+		return b.Put(k, raw)
+	})
+}
+
+// drop deletes the records of a bucket that fn picks.
+func drop[T any](tx *bbolt.Tx, bucket []byte, fn func(T) bool) error {
+	b := tx.Bucket(bucket)
+	var keys [][]byte
+	err := b.ForEach(func(k, raw []byte) error {
+		var v T
+		err := decode(bucket, k, raw, &v)
+		if err == nil && fn(v) {
+			keys = append(keys, k)
+		}
+		return err
+	})
+	for _, k := range keys {
+		if err == nil {
+			err = b.Delete(k)
+		}
+	}
+	return err
 }
 
 func clearForgotten(tx *bbolt.Tx) error {

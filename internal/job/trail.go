@@ -144,6 +144,8 @@ func (g *ApplyGroup) mark() (p TrailPoint, ok bool) {
 	switch {
 	case g.Marked != nil:
 		p.Offset = *g.Marked
+	case g.Phase == string(checkpoint.PhaseSweep): // until that is over the RDB is needed
+		p.Phase = string(checkpoint.PhaseRDB)
 	case g.Phase != string(checkpoint.PhaseRDB):
 		return p, false
 	}

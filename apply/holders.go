@@ -1,0 +1,184 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"tairlift/checkpoint"
+	"tairlift/internal/repl"
+	"tairlift/spool"
+)
+
+// holders knows which of a set of keys other groups hold now, as their marks
+// say: what the RDB of the mark's epoch holds, or its stream up to the mark
+// wrote, and did not remove for certain. An RDB that is restored counts whole.
+// One that the mark is not in does not count: another may take its place, and
+// then nobody would know of the key any more. Of what was pruned only names are
+// known: such a key counts as held.
+type holders struct {
+	g    *group
+	set  *spool.KeySet
+	rows []*holder // by the name of the mark
+}
+
+// newHolders takes the marks that the target has. A group of the job without
+// one holds nothing, unless it had one before: then nobody knows.
+func newHolders(g *group, set *spool.KeySet, marks map[string]repl.GroupID) (*holders, error) {
+	h := &holders{g: g, set: set}
+	for _, key := range slices.Sorted(maps.Keys(marks)) {
+		h.rows = append(h.rows, &holder{id: marks[key], key: key})
+	}
+	all, err := spool.Groups(g.job.o.SpoolDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range g.job.groups {
+		all = append(all, o.id)
+	}
+	slices.Sort(all)
+	for _, id := range slices.Compact(all) {
+		key := markKey(g.job.o.Job, id)
+		if _, ok := marks[key]; ok || id == g.id {
+			continue
+		}
+		rec, _, err := g.store.Group(id)
+		if err != nil {
+			return nil, err
+		}
+		if rec.Filled() {
+			return nil, &waitError{reason: "reconciling", err: fmt.Errorf("the target has lost the mark of group %s, so what it holds is not known", id)}
+		}
+		h.rows = append(h.rows, &holder{id: id, key: key, new: true})
+	}
+	return h, nil
+}
+
+// keys are the names of the marks.
+func (h *holders) keys() []string {
+	var keys []string
+	for _, row := range h.rows {
+		keys = append(keys, row.key)
+	}
+	return keys
+}
+
+// by names the group that holds the i-th key of the set, or is empty.
+func (h *holders) by(i int) string {
+	for _, row := range h.rows {
+		if row.held.has(i) {
+			return row.id.String()
+		}
+	}
+	return ""
+}
+
+// follow reads on to where the marks stand.
+func (h *holders) follow(ctx context.Context, texts []string) error {
+	for i, row := range h.rows {
+		if err := row.follow(ctx, h, texts[i]); err != nil {
+			return h.g.sweepErr(fmt.Errorf("find out what group %s holds: %w", row.id, err))
+		}
+	}
+	return nil
+}
+
+// holder is one other group.
+type holder struct {
+	id    repl.GroupID
+	key   string
+	new   bool // it had no mark when the keys were looked for
+	spool *spool.Group
+
+	text  string      // of the mark that is followed
+	epoch repl.Epoch  // 0: nothing was read
+	at    repl.Offset // in its stream, as far as that was read
+	db    int         // selected there
+	held  bits
+}
+
+func (r *holder) follow(ctx context.Context, h *holders, text string) error {
+	if text == r.text && text != "" {
+		return nil
+	}
+	m, err := ParseMark(text)
+	if text == "" && r.text == "" && r.new {
+		m, err = Mark{}, nil // not begun
+	}
+	if err != nil {
+		// It was there a moment ago: the group itself says what is wrong.
+		return &waitError{reason: "reconciling", err: fmt.Errorf("the mark of group %s: %w", r.id, err)}
+	}
+	if m.Phase != checkpoint.PhaseNone && r.spool == nil {
+		if r.spool, err = spool.OpenGroup(h.g.job.o.SpoolDir, h.g.job.o.Job, r.id); err != nil {
+			r.spool = nil
+			return err
+		}
+	}
+	if err := r.follows(ctx, h, m); err != nil {
+		r.epoch, r.text = 0, "" // what was read of it is not known
+		return err
+	}
+	r.text = text
+	return nil
+}
+
+func (r *holder) follows(ctx context.Context, h *holders, m Mark) error {
+	use := func(b bits) func(spool.Fingerprint, bool) error {
+		return func(fp spool.Fingerprint, removed bool) error {
+			i, ok, err := h.set.Find(fp)
+			switch {
+			case err != nil || !ok:
+			case removed:
+				b.clear(i)
+			default:
+				b.set(i)
+			}
+			return err
+		}
+	}
+	if m.Phase == checkpoint.PhaseNone {
+		r.epoch, r.held = 0, nil
+		return nil
+	}
+	streaming := m.Phase == checkpoint.PhaseStream
+	if r.epoch == m.Epoch && m.Offset >= r.at {
+		if !streaming {
+			return nil // its RDB was read whole
+		}
+		w, err := r.spool.WalkStream(ctx, m.Epoch, r.at, r.db, m.Offset, use(r.held))
+		r.at, r.db = m.Offset, w.DB
+		return err
+	}
+	until := spool.WalkRDB
+	if streaming {
+		until = m.Offset
+	}
+	r.held = newBits(h.set.Len())
+	if _, err := r.spool.WalkKeys(ctx, m.Epoch, until, use(r.held)); err != nil {
+		return err
+	}
+	r.epoch, r.at, r.db = m.Epoch, m.Offset, m.DB
+	return nil
+}
+
+// groupOfMark tells whose mark a key of this job is.
+func (j *Job) groupOfMark(key string) (repl.GroupID, bool) {
+	num, ok := strings.CutPrefix(key, strings.TrimSuffix(markKey(j.o.Job, 0), "0000"))
+	if !ok {
+		return 0, false
+	}
+	id, err := repl.ParseGroupID(strings.TrimLeft(num, "0"))
+	return id, err == nil
+}
+
+// bits is a set of small numbers.
+type bits []uint64
+
+func newBits(n int) bits { return make(bits, (n+63)/64) }
+
+func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+func (b bits) set(i int)      { b[i/64] |= 1 << (i % 64) }
+func (b bits) clear(i int)    { b[i/64] &^= 1 << (i % 64) }

@@ -1,0 +1,420 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tairlift/internal/repl"
+	"tairlift/internal/resp"
+	"tairlift/spool"
+)
+
+// The sweep removes, behind a new epoch's RDB, what earlier epochs of the group
+// have put on the target and that RDB lacks: the source deleted it while nobody
+// listened. What may be deleted is told by where it came from, never by slots:
+//
+//	what the RDBs and streams of the mark's past name, as far as they were applied
+//	- what the new RDB holds
+//	- what was on the target before the job and nothing has touched
+//	- what another group holds: see holders
+//
+// Names come from the target itself, by SCAN; all else is fingerprints, in
+// files of the group's own, of 16 bytes each and less than a bit in memory.
+// Everything is counted before anything is deleted. Nothing is recorded on the
+// way: a sweep that was cut short begins again, and finds less.
+
+const (
+	sweepChunk = 500              // keys that one EXEC deletes at most
+	sweepBeat  = 10 * time.Second // between two marks while nothing is deleted
+	sweepScan  = "1000"           // COUNT
+)
+
+// sweep runs until everything is deleted, and begins the epoch's stream.
+func (g *group) sweep(ctx context.Context, info spool.EpochInfo) error {
+	g.status.waits(&waitError{reason: "reconciling", err: fmt.Errorf("what the source deleted before epoch %s is looked for on the target", info.Epoch)}, g.now())
+	dir := filepath.Join(g.job.o.StateDir, "sweep-"+fmt.Sprintf("%04d", uint32(g.id)))
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
+		return err
+	}
+	s := &sweep{g: g, dir: dir, epoch: info.Epoch, past: g.lane.Mark().Past}
+	defer func() { _ = errors.Join(s.close(), os.RemoveAll(dir)) }()
+	if err := g.beating(ctx, s.prepare); err != nil {
+		return err
+	}
+	if err := s.fuse(); err != nil {
+		return err
+	}
+	if err := s.run(ctx); err != nil {
+		return err
+	}
+	if s.found > 0 || s.opaque > 0 {
+		g.log.Info("what the source deleted before the epoch is deleted", "epoch", info.Epoch, "deleted", s.deleted, "kept", s.found-s.deleted)
+	}
+	if s.opaque > 0 {
+		g.log.Warn("scripts of earlier epochs may have written keys that they do not name: `tairlift verify --level full` shows what is left of those as extra", "scripts", s.opaque)
+	}
+	if err := os.Remove(g.deletesFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return g.beginStream(g.lane.Mark(), info)
+}
+
+// beating runs f beside this goroutine, which shows itself to the target
+// meanwhile: a server may close connections that say nothing.
+func (g *group) beating(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- g.guarded(func() error { return f(ctx) })() }()
+	tick := time.NewTicker(sweepBeat)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			if err := g.lane.Write(g.lane.Mark()); err != nil {
+				cancel()
+				<-done
+				return err
+			}
+			g.markSeen()
+		}
+	}
+}
+
+// sweep is one run of it.
+type sweep struct {
+	g     *group
+	dir   string
+	epoch repl.Epoch
+	past  []Delivered
+
+	names   *nameFile // of found
+	set     *spool.KeySet
+	holders *holders
+	others  map[string]repl.GroupID // their marks on the target
+	jobs    []string                // others that share it
+
+	opaque  uint64
+	found   int64 // keys on the target that the RDB lacks
+	count   int64 // of them, those to delete
+	deleted int64
+}
+
+func (s *sweep) close() error {
+	var err error
+	if s.names != nil {
+		err = s.names.Close()
+	}
+	if s.set != nil {
+		err = errors.Join(err, s.set.Close())
+	}
+	return err
+}
+
+// prepare finds out what is to be deleted.
+func (s *sweep) prepare(ctx context.Context) error {
+	candidates, err := s.candidates(ctx)
+	if err != nil {
+		return s.g.sweepErr(err)
+	}
+	defer candidates.Close()
+	if candidates.Len() == 0 {
+		return nil
+	}
+	if err := s.scan(ctx, candidates); err != nil {
+		return err
+	}
+	if s.found = int64(s.set.Len()); s.found == 0 {
+		return nil
+	}
+	if s.holders, err = newHolders(s.g, s.set, s.others); err != nil {
+		return err
+	}
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	s.count, err = s.list()
+	return err
+}
+
+// candidates are the keys that the past delivered and the new RDB lacks.
+func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
+	walk := func(name string, minus *spool.KeySet, past []Delivered) (*spool.KeySet, error) {
+		w := spool.NewKeySet(filepath.Join(s.dir, name))
+		defer w.Close()
+		for _, d := range past {
+			opaque, err := s.g.spool.WalkKeys(ctx, d.Epoch, d.Until, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
+			if errors.Is(err, spool.ErrRDBIncomplete) && d.Until == spool.WalkAll {
+				continue // nothing of it was ever applied
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read which keys epoch %s had: %w", d.Epoch, err)
+			}
+			s.opaque += opaque
+		}
+		return w.Finish(minus)
+	}
+	rdb, err := walk("rdb", nil, []Delivered{{s.epoch, spool.WalkRDB}})
+	if err != nil {
+		return nil, err
+	}
+	defer rdb.Close()
+	return walk("candidates", rdb, s.past)
+}
+
+// sweepErr is spoolErr for what prune may remove while it is read: then its key
+// files are there the next time.
+func (g *group) sweepErr(err error) error {
+	var (
+		pruned *spool.PrunedError
+		gap    *spool.GapError
+	)
+	if errors.As(err, &pruned) || errors.As(err, &gap) {
+		return &waitError{reason: "reconciling", err: err}
+	}
+	return g.spoolErr(err)
+}
+
+// scan looks for the candidates on the target, and for the marks of others.
+func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) {
+	conn, err := s.g.job.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	t, err := probe(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if s.names, err = newNameFile(filepath.Join(s.dir, "names")); err != nil {
+		return err
+	}
+	w := spool.NewKeySet(filepath.Join(s.dir, "found"))
+	defer w.Close()
+	s.others = map[string]repl.GroupID{}
+	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
+		err := scanKeys(ctx, conn, db, func(key []byte) error {
+			if isOurs(key) {
+				if id, ok := s.g.job.groupOfMark(string(key)); ok && db == 0 && id != s.g.id {
+					s.others[string(key)] = id
+				}
+				return nil
+			}
+			fp := spool.FingerprintOf(db, key)
+			if _, ok, err := candidates.Find(fp); err != nil || !ok || s.g.job.existing.untouched(db, key) {
+				return err
+			}
+			return errors.Join(w.Add(fp), s.names.add(db, key))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r, err := conn.Do(ctx, "SMEMBERS", jobsKey)
+	if err != nil {
+		return fmt.Errorf("look for other jobs on the target: %w", err)
+	}
+	for _, e := range r.Elems {
+		if id := string(e.Str); id != s.g.job.o.Job.String() {
+			s.jobs = append(s.jobs, id)
+		}
+	}
+	s.set, err = w.Finish(nil)
+	return err
+}
+
+// scanKeys calls fn for every key of a database, some of them twice.
+func scanKeys(ctx context.Context, c doer, db int, fn func(key []byte) error) error {
+	if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
+		return fmt.Errorf("select database %d of the target: %w", db, err)
+	}
+	for cursor := "0"; ; {
+		r, err := c.Do(ctx, "SCAN", cursor, "COUNT", sweepScan)
+		if err != nil {
+			return fmt.Errorf("scan database %d of the target: %w", db, err)
+		}
+		if len(r.Elems) != 2 {
+			return fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
+		}
+		for _, k := range r.Elems[1].Elems {
+			if err := fn(k.Str); err != nil {
+				return err
+			}
+		}
+		if cursor = string(r.Elems[0].Str); cursor == "0" {
+			_, err := c.Do(ctx, "SELECT", "0")
+			return err
+		}
+	}
+}
+
+// look brings what the other groups hold up to their marks.
+func (s *sweep) look(ctx context.Context) error {
+	conn, err := s.g.job.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	keys := s.holders.keys()
+	texts := make([]string, len(keys))
+	for i, key := range keys {
+		r, err := conn.Do(ctx, "GET", key)
+		if err != nil {
+			return fmt.Errorf("get mark %s: %w", key, err)
+		}
+		texts[i] = string(r.Str)
+	}
+	return s.holders.follow(ctx, texts)
+}
+
+// list counts what is to be deleted, and writes it down for a person to read.
+func (s *sweep) list() (n int64, err error) {
+	out, err := newList(s.g.deletesFile())
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	seen := newBits(s.set.Len())
+	err = s.names.each(func(db int, key []byte) error {
+		i, _, err := s.set.Find(spool.FingerprintOf(db, key))
+		if err != nil || seen.has(i) {
+			return err
+		}
+		seen.set(i)
+		by := s.holders.by(i)
+		if by == "" {
+			n++
+		}
+		return out.add(db, key, by)
+	})
+	return n, err
+}
+
+// fuse stops the group when more is to be deleted than it may.
+func (s *sweep) fuse() error {
+	if s.count == 0 {
+		return nil
+	}
+	g := s.g
+	keys := g.lane.Mark().Keys + s.count // what the group has on the target
+	limit := g.job.o.MaxDeletes
+	what := fmt.Sprintf("group %s: the source deleted %d of %d keys before its full sync (epoch %s)", g.id, s.count, keys, s.epoch)
+	switch {
+	case float64(s.count)*100 > limit*float64(keys):
+		what += fmt.Sprintf(", more than the %s%% that may be deleted without asking", strconv.FormatFloat(limit, 'f', -1, 64))
+	case len(s.jobs) > 0 && !g.job.o.DeletesAgreed:
+		what += ", and the target has marks of another job, " + strings.Join(s.jobs, ", ")
+	default:
+		g.log.Warn("keys that the source deleted before the epoch are deleted on the target", "epoch", s.epoch, "delete", s.count, "keep", s.found-s.count, "list", g.deletesFile())
+		return nil
+	}
+	return &StopError{
+		Reason: "confirm-deletes", What: what,
+		Hint: fmt.Sprintf("nothing is deleted yet. %s lists them; if they may go, start the same command with --max-deletes 100%%", g.deletesFile()),
+	}
+}
+
+// deletesFile lists, for a person, what a sweep is about to delete.
+func (g *group) deletesFile() string {
+	return filepath.Join(g.job.o.StateDir, fmt.Sprintf("deletes-%04d.jsonl", uint32(g.id)))
+}
+
+// run deletes.
+func (s *sweep) run(ctx context.Context) error {
+	if s.count == 0 {
+		return nil
+	}
+	var chunk []foundKey
+	flush := func() error {
+		if len(chunk) == 0 {
+			return ctx.Err()
+		}
+		err := s.delete(ctx, chunk)
+		chunk = chunk[:0]
+		return err
+	}
+	err := s.names.each(func(db int, key []byte) error {
+		i, _, err := s.set.Find(spool.FingerprintOf(db, key))
+		if err != nil {
+			return err
+		}
+		chunk = append(chunk, foundKey{i: i, db: db, key: slices.Clone(key)})
+		if len(chunk) < sweepChunk {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil {
+		err = flush()
+	}
+	return err
+}
+
+type foundKey struct {
+	i   int // in set
+	db  int
+	key []byte
+}
+
+// delete removes those of the keys that no other group holds at that moment.
+func (s *sweep) delete(ctx context.Context, chunk []foundKey) error {
+	g := s.g
+	others := s.holders.keys()
+	for ctx.Err() == nil {
+		// Most of what the others have done since is read before they are held up.
+		if err := s.look(ctx); err != nil {
+			return err
+		}
+		n := int64(0)
+		moved, err := g.lane.Exclusive(ctx, others, func(texts []string) (*Batch, error) {
+			if err := s.holders.follow(ctx, texts); err != nil {
+				return nil, err
+			}
+			var b *Batch
+			b, n = s.batch(chunk)
+			return b, nil
+		})
+		switch {
+		case err != nil:
+			return err
+		case !moved:
+			s.deleted += n
+			g.well = true
+			g.markSeen()
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
+	word := "DEL"
+	if s.g.lane.target.major >= 4 {
+		word = "UNLINK"
+	}
+	for _, k := range chunk {
+		if s.holders.by(k.i) != "" {
+			continue
+		}
+		if b == nil {
+			b = &Batch{db: dbNone}
+		}
+		b.use(k.db, 0)
+		b.buf = resp.AppendArrayHeader(b.buf, 2)
+		b.buf = resp.AppendBulkString(b.buf, word)
+		b.buf = resp.AppendBulk(b.buf, k.key)
+		b.added(1, 0)
+		n++
+	}
+	return b, n
+}
