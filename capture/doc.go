@@ -19,7 +19,8 @@
 //
 //  1. The spool is recovered up to what the record vouches for. If its newest
 //     epoch has a whole RDB, the source is asked for the byte after the last
-//     durable one (PSYNC replid offset+1), else for a full sync.
+//     durable one (PSYNC replid offset+1), else, or when Options.NewEpoch wants
+//     it once, for a full sync.
 //  2. +CONTINUE: the epoch goes on. +FULLRESYNC: the epoch is sealed and the
 //     next one begins, with the reason in the log and in the status. An RDB
 //     that was cut, or whose CRC64 is wrong, ends its epoch too.

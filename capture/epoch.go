@@ -52,8 +52,12 @@ func (r *run) recover() error {
 	}
 	s.update(func(st *Status) { st.EverConnected, st.EpochReason = true, "" })
 	r.publish(d)
-	if !d.RDBDone {
-		return r.giveUp()
+	switch {
+	case s.Status().EpochDue:
+		s.o.Log.Warn("epoch is given up, as asked for", "epoch", d.Epoch, "offset", d.Offset)
+		return r.giveUp(EpochAsked)
+	case !d.RDBDone:
+		return r.giveUpRDB()
 	}
 	return nil
 }
@@ -88,7 +92,7 @@ func (r *run) openEpoch(start repl.Position, sample *psync.ClockSample) error {
 	r.segments, r.last, r.held = nil, nil, nil
 	s.o.Log.Info("epoch began", "epoch", id.Epoch, "why", why, "pos", start)
 	s.update(func(st *Status) {
-		st.EpochReason, st.RDBTotal, st.SourceOffset = why, -1, -1
+		st.EpochReason, st.EpochDue, st.RDBTotal, st.SourceOffset = why, false, -1, -1
 		if sample != nil && sample.ReplID == start.ReplID {
 			st.SourceOffset = sample.Offset
 		}
@@ -137,12 +141,17 @@ func (r *run) follows(history repl.ReplID) error {
 	return r.book.put()
 }
 
-// giveUp ends an epoch whose RDB is not whole. It stays as it is; the next
-// full sync opens another.
-func (r *run) giveUp() error {
+// giveUpRDB ends an epoch whose RDB is not whole.
+func (r *run) giveUpRDB() error {
 	d := r.w.Durable()
 	r.s.o.Log.Warn("epoch has no whole RDB and is given up", "epoch", d.Epoch, "rdb_bytes", d.RDBBytes)
-	r.renew = EpochRDB
+	return r.giveUp(EpochRDB)
+}
+
+// giveUp ends the newest epoch. It stays as it is; the next full sync opens
+// another.
+func (r *run) giveUp(why string) error {
+	r.renew = why
 	return r.seal()
 }
 

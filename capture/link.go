@@ -181,7 +181,7 @@ func (l *live) captureRDB() error {
 		return err
 	}
 	if err != nil {
-		return errors.Join(&rdbError{err}, r.giveUp())
+		return errors.Join(&rdbError{err}, r.giveUpRDB())
 	}
 	if err := r.w.EndRDB(crc, checked); err != nil {
 		return r.s.spoolFailed(err)

@@ -26,6 +26,11 @@ type Options struct {
 	// where that is lost or behind.
 	Published spool.Durable
 
+	// NewEpoch begins a run with a full sync: the newest epoch is given up even
+	// if it could go on. Once the new one has begun, links are resumed as ever; a
+	// run that ends before that leaves the old one to be resumed.
+	NewEpoch bool
+
 	Log    *slog.Logger        // nil: silent
 	Writer spool.WriterOptions // its Log is replaced by ours when nil
 

@@ -35,7 +35,7 @@ func New(o Options) *Session {
 			Group: o.Group, State: Stopped, Since: time.Now(), Addr: o.Addr, RDBTotal: -1, SourceOffset: -1,
 			// What was vouched for stays so until the spool has been looked at: it may
 			// turn out not to be there.
-			Durable: o.Published, Epoch: o.Published.Epoch, ReplID: o.Published.ReplID,
+			Durable: o.Published, Epoch: o.Published.Epoch, ReplID: o.Published.ReplID, EpochDue: o.NewEpoch,
 		},
 	}
 }
@@ -58,7 +58,7 @@ func (s *Session) Run(ctx context.Context) error {
 		s.active = false
 		s.mu.Unlock()
 	}()
-	s.update(func(st *Status) { st.Reconnects, st.EpochReason = 0, "" })
+	s.update(func(st *Status) { st.Reconnects, st.EpochReason, st.EpochDue = 0, "", s.o.NewEpoch })
 	s.setState(Waiting, "", "")
 
 	var wait roomWait

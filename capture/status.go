@@ -44,6 +44,7 @@ const (
 	EpochRestart  = "source-restart"  // the source has a new history at the same address
 	EpochFailover = "failover"        // another server answers, or the same one in another role
 	EpochRDB      = ReasonRDB         // the epoch before had no whole RDB
+	EpochAsked    = "asked-for"       // Options.NewEpoch
 )
 
 // Status is a session at one instant.
@@ -57,6 +58,7 @@ type Status struct {
 	Addr        string
 	Epoch       repl.Epoch  // 0: none yet
 	EpochReason string      // why this epoch began; empty when an earlier run began it
+	EpochDue    bool        // Options.NewEpoch asks for another epoch, which has not begun
 	ReplID      repl.ReplID // the history followed now; it may differ from the epoch's first
 
 	Durable  spool.Durable // what is vouched for

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,6 +83,7 @@ func captureFlags() []cli.Flag {
 		keepFlag("all"), keepMarginFlag(),
 		&cli.IntFlag{Name: "full-sync-per-host", Category: catHow, Value: 1, DefaultText: "1", Usage: "let `N` groups of one host load their full sync at a time"},
 		&cli.IntFlag{Name: "full-sync-total", Category: catHow, Value: 4, DefaultText: "4", Usage: "let `N` groups in all load their full sync at a time"},
+		&cli.BoolFlag{Name: newEpoch, DisableDefaultText: true, Category: catHow, Usage: "begin with a new full sync of these groups, once, though their streams could go on"},
 		&cli.StringFlag{Name: "read-from", Category: catHow, Value: "master", DefaultText: "master", Usage: "`ROLE` to read from: master; a replica is read from when its address is given as the group's"},
 	}
 }
@@ -229,6 +231,7 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	if o.Target = c.String("target"); o.Target != "" && fail(job.ParseTarget(o.Target)) {
 		return o, err
 	}
+	o.NewEpoch = c.Bool(newEpoch)
 	o.Until, o.Wait = job.Until(c.String("until")), c.Duration("wait")
 	o.SegmentAge, o.FullSyncPerHost, o.FullSyncTotal = c.Duration("segment-age"), c.Int("full-sync-per-host"), c.Int("full-sync-total")
 	if s, ok := c.Generic("segment-size").(*size); ok {
@@ -259,7 +262,7 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	if err != nil {
 		return o, err
 	}
-	o.Resume = commandLine(os.Args)
+	o.Resume = commandLine(slices.DeleteFunc(slices.Clone(os.Args), once))
 	o.Console, err = console(c)
 	return o, err
 }
@@ -274,6 +277,16 @@ func has(c *cli.Context, name string) bool {
 		}
 	}
 	return false
+}
+
+// newEpoch is the flag that is for one run only.
+const newEpoch = "new-epoch"
+
+// once tells whether an argument is to be left out when the command is given
+// again.
+func once(arg string) bool {
+	name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+	return strings.HasPrefix(arg, "-") && name == newEpoch
 }
 
 // commandLine is what a person types to run this again.

@@ -55,6 +55,10 @@ type Options struct {
 
 	SourceSecret, TargetSecret Secret
 
+	// NewEpoch begins with a full sync of every group of this call, also of one
+	// whose stream could go on.
+	NewEpoch bool
+
 	SegmentBytes int64         // 0: 256 MiB
 	SegmentAge   time.Duration // 0: one hour
 
@@ -158,6 +162,9 @@ func (r *run) last(e *Error) error {
 	switch e.Code {
 	case Interrupted:
 		e.Hint = "the same command goes on where it stopped"
+		if r.o.NewEpoch {
+			e.Hint = "the command below goes on where it stopped, in the old epoch where no new one has begun"
+		}
 		fallthrough
 	case Stopped, Corrupt, Failed:
 		out := *e
@@ -361,7 +368,7 @@ func (r *run) makeSessions() {
 	for _, group := range r.groups {
 		r.sessions = append(r.sessions, &session{Session: capture.New(capture.Options{
 			SpoolDir: r.f.spoolDir(), Job: r.f.rec.Job, Group: group.ID, Addr: group.Addr, Secret: r.o.SourceSecret,
-			Store: r.captures, Published: published[group.ID], Log: r.log, FullSync: g, MaxWait: r.o.Wait, Room: r.room,
+			Store: r.captures, Published: published[group.ID], NewEpoch: r.o.NewEpoch, Log: r.log, FullSync: g, MaxWait: r.o.Wait, Room: r.room,
 			Writer: spool.WriterOptions{SegmentBytes: segment, SegmentAge: r.o.SegmentAge, Log: r.log},
 		})})
 	}

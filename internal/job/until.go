@@ -125,7 +125,8 @@ func (r *run) standing(i int) standing {
 	s := r.sessions[i]
 	ended := s.ended.Load() // before the position: behind it nothing moves
 	c := s.Status()
-	out := standing{stopped: ended, drained: ended, full: c.Durable.RDBDone, epoch: c.Durable.Epoch, reached: c.Durable.Offset}
+	whole := c.Durable.RDBDone && !c.EpochDue
+	out := standing{stopped: ended, drained: ended, full: whole, epoch: c.Durable.Epoch, reached: c.Durable.Offset}
 	if !r.withApply {
 		return out
 	}
@@ -136,14 +137,16 @@ func (r *run) standing(i int) standing {
 		return out
 	}
 	a := j.Status()[i]
-	out.full = a.Phase == checkpoint.PhaseStream
+	// An epoch that another has followed, or is to follow, is no goal.
+	streams := a.Phase == checkpoint.PhaseStream && a.Epoch == c.Durable.Epoch
+	out.full = streams && !c.EpochDue
 	if out.full {
 		out.epoch, out.reached = a.Epoch, a.Applied
 	}
 	stopped := a.State == apply.StateStopped
 	out.stopped = out.stopped || stopped
 	out.drained = ended && (stopped || !c.Durable.RDBDone ||
-		out.full && a.Epoch == c.Durable.Epoch && a.Applied >= c.Durable.Offset)
+		streams && a.Applied >= c.Durable.Offset)
 	return out
 }
 
