@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// resyncPauses lengthens the pause behind a full sync that was for nothing: it
+// cost the source a fork and an RDB, where a stream costs it only the asking.
+const resyncPauses = 12
+
 // backoff is the pause after the n-th failure in a row, n from 1: it doubles
 // from BackoffMin to BackoffMax, and half of it is drawn, so that forty groups
 // that lost one host do not return in step.

@@ -2,42 +2,64 @@ package capture
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"tairlift/internal/fsx"
 	"tairlift/internal/redistest"
+	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 
 func TestLinkCutAtEveryByteEndsWhole(t *testing.T) {
 	want := smallSession(historyA)
+	rest := int64(len(commands("INCR n"))) // of the stream, for a link that resumes
 	tests := []struct {
 		name   string
+		drip   bool
+		resume int64 // how many bytes of the stream the first link leaves to the second, which is cut then
 		script redistest.Script
 	}{
-		{"disk RDB", redistest.Script{NewlinesRDB: 2}},
-		{"diskless RDB", redistest.Script{Diskless: true, NewlinesPre: 2}},
-		{"PSYNC2", redistest.Script{PSYNC2: true}},
-		{"one byte per packet", redistest.Script{Diskless: true, NewlinesRDB: 1}},
+		{"RDB from disk", false, 0, redistest.Script{NewlinesRDB: 2, Password: "p"}},
+		{"RDB from memory", false, 0, redistest.Script{Diskless: true, NewlinesPre: 2}},
+		{"one byte per packet", true, 0, redistest.Script{Diskless: true, NewlinesRDB: 1}},
+		{"PSYNC2", false, 0, redistest.Script{PSYNC2: true}},
+		{"resumed", false, rest, redistest.Script{NewlinesPre: 1, Password: "p"}},
+		{"resumed within a command", true, rest + 3, redistest.Script{Diskless: true}},
+		{"resumed by PSYNC2", false, rest, redistest.Script{PSYNC2: true, NewlinesPre: 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			// The first link is cut, one byte later each time, until the cut
-			// lies behind all there is.
-			length := int64(len(want.RDB) + len(want.Stream) + 200)
+			script := tt.script
+			script.Session = want
+			script.Link = func(n int) redistest.Fault {
+				f := redistest.Fault{Drip: tt.drip}
+				if n == 1 && tt.resume > 0 {
+					f.CutAt = linkBytes(script) - tt.resume
+				}
+				return f
+			}
+			conn, least := 1, linkBytes(script)
+			if tt.resume > 0 {
+				conn = 3 // the second is the offset clock's
+				least = tt.resume + int64(len("+CONTINUE\r\n"))
+			}
+			// The connection is cut, one byte later each time from the answer to
+			// its first command on, until the cut lies behind all there is.
+			length := linkBytes(script) + 200
 			for cut := int64(1); cut <= length; cut++ {
-				script := tt.script
-				script.Session = want
-				script.Link = func(n int) redistest.Fault {
-					f := redistest.Fault{Drip: strings.Contains(tt.name, "byte")}
-					if n == 1 {
-						f.CutAt = cut
+				script.Cut = func(n int) int64 {
+					if n == conn {
+						return cut
 					}
-					return f
+					return 0
 				}
 				if !endsWhole(t, script, want, cut) {
+					if cut <= least {
+						t.Errorf("got %d cuts, want more than %d", cut-1, least)
+					}
 					return
 				}
 			}
@@ -46,7 +68,17 @@ func TestLinkCutAtEveryByteEndsWhole(t *testing.T) {
 	}
 }
 
-// endsWhole captures from a master whose first link is cut, and tells whether
+// linkBytes is how long a full sync of the script is, from the answer to PSYNC
+// to the end of the stream.
+func linkBytes(s redistest.Script) int64 {
+	head := fmt.Sprintf("+FULLRESYNC %s %d\r\n$%d\r\n", s.ReplID, s.Offset, len(s.RDB))
+	if s.Diskless {
+		head = fmt.Sprintf("+FULLRESYNC %s %d\r\n$EOF:%040d\r\n%040d", s.ReplID, s.Offset, 0, 0)
+	}
+	return int64(s.NewlinesPre + len(head) + s.NewlinesRDB + len(s.RDB) + len(s.Stream))
+}
+
+// endsWhole captures from a master that cuts a connection, and tells whether
 // the cut came to pass.
 func endsWhole(t *testing.T, script redistest.Script, want redistest.Session, cut int64) bool {
 	t.Helper()
@@ -55,6 +87,7 @@ func endsWhole(t *testing.T, script redistest.Script, want redistest.Session, cu
 	f := &folder{dir: t.TempDir(), job: spool.NewJobID()}
 	o := f.options(t, m.Addr)
 	o.BackoffMin, o.BackoffMax = time.Microsecond, time.Microsecond
+	o.Secret, o.FirstContact = resp.Secret(script.Password), time.Hour
 	o.Buffer, o.Log, o.Store = 4<<10, nil, &memStore{}
 	o.Writer.FS = nosyncFS{fsx.OS}
 	s := start(t, o)
@@ -74,8 +107,7 @@ func endsWhole(t *testing.T, script redistest.Script, want redistest.Session, cu
 	if t.Failed() {
 		t.FailNow()
 	}
-	all, _ := m.Links()
-	return all > 1
+	return m.Cuts() > 0
 }
 
 func TestRDBWithWrongCRCIsNeverUsed(t *testing.T) {
@@ -88,7 +120,7 @@ func TestRDBWithWrongCRCIsNeverUsed(t *testing.T) {
 	s := start(t, f.options(t, m.Addr))
 	s.until("a second try", func(st Status) bool { return st.Epoch >= 2 })
 	s.until("the reason", func(st Status) bool {
-		return st.State == Waiting && st.Reason == ReasonRDB && strings.Contains(st.Detail, "CRC64")
+		return st.State == Waiting && st.Reason == ReasonDamaged && strings.Contains(st.Detail, "CRC64")
 	})
 	if off := m.LastAck(); off > 0 {
 		t.Errorf("ACK of a bad RDB: got %d, want 0", off)

@@ -45,7 +45,10 @@ var ErrNotRunning = errors.New("capture is not running")
 var errQueue = errors.New("other groups load their full sync first")
 
 // rdbError says that an RDB did not arrive whole, so that its epoch is given up.
-type rdbError struct{ err error }
+type rdbError struct {
+	err     error
+	damaged bool // it came to its end, or is none
+}
 
 func (e *rdbError) Error() string { return "receive RDB: " + e.err.Error() }
 func (e *rdbError) Unwrap() error { return e.err }
@@ -56,8 +59,10 @@ func reasonOf(err error) string {
 	var refused *psync.RefusedError
 	var rdb *rdbError
 	switch {
+	case errors.As(err, &rdb) && rdb.damaged:
+		return ReasonDamaged
 	case errors.As(err, &rdb):
-		return ReasonRDB
+		return ReasonCut
 	case errors.As(err, &auth):
 		return ReasonAuth
 	case errors.Is(err, psync.ErrLoading):
@@ -68,6 +73,8 @@ func reasonOf(err error) string {
 		return ReasonRefused
 	case errors.Is(err, errQueue):
 		return ReasonQueue
+	case errors.Is(err, resp.ErrProtocol):
+		return ReasonProtocol
 	}
 	return ReasonUnreachable
 }
@@ -89,6 +96,9 @@ func (s *Session) neverReached(reason string, err error) *StopError {
 	case ReasonRefused:
 		stop.What = fmt.Sprintf("source %s refused PSYNC: %s", s.o.Addr, replyOf(err))
 		stop.Hint = "give the address of the group's own server, not of a proxy, with a user that may run PSYNC and REPLCONF"
+	case ReasonProtocol:
+		stop.What = fmt.Sprintf("source %s does not answer as a Redis server: %s", s.o.Addr, oneLine(err))
+		stop.Hint = "give the address of the group's own server, not of a proxy"
 	default:
 		stop.What = fmt.Sprintf("source %s was never reached: %s", s.o.Addr, oneLine(err))
 		stop.Hint = "check the address of the group and that this machine may connect to it"

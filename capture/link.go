@@ -99,13 +99,18 @@ func (l *live) capture() error {
 	// that bytes which waited out a break are dated by the spool alone.
 	sample := r.freshSample()
 	start := l.link.Start
-	r.linked, r.ever = true, true
+	r.linked, r.full, r.ever = true, start.Full, true
 	if start.Full {
 		r.s.resynced = true
+		r.fulls++
 		if err := r.openEpoch(start.Position, sample); err != nil {
 			return err
 		}
-		r.s.setState(FullSync, "", "")
+		what := ""
+		if r.fulls > 1 {
+			what = fmt.Sprintf("full sync %d in a row, the last one led to no stream", r.fulls)
+		}
+		r.s.setState(FullSync, "", what)
 	} else {
 		if err := r.follows(start.Position.ReplID); err != nil {
 			return err
@@ -172,16 +177,18 @@ func (l *live) captureRDB() error {
 	})
 	var crc uint64
 	var checked bool
+	damaged := errors.Is(err, resp.ErrProtocol)
 	switch {
 	case r.ctx.Err() != nil:
 		return err
 	case errors.Is(err, io.EOF):
 		crc, checked, err = check.finish()
+		damaged = true
 	case isStop(err):
 		return err
 	}
 	if err != nil {
-		return errors.Join(&rdbError{err}, r.giveUpRDB())
+		return errors.Join(&rdbError{err, damaged}, r.giveUpRDB())
 	}
 	if err := r.w.EndRDB(crc, checked); err != nil {
 		return r.s.spoolFailed(err)
@@ -208,7 +215,7 @@ func (l *live) captureStream() error {
 }
 
 func (l *live) appendStream(p []byte, at time.Time) error {
-	l.r.progress = true
+	l.r.progress, l.r.fulls = true, 0
 	l.mute.Store(false)
 	if err := l.r.appendHeld(); err != nil {
 		return err

@@ -32,9 +32,6 @@ const (
 	roomTell = 30 * time.Second
 	// roomPiece is how much room is asked for at most.
 	roomPiece = 256 << 10
-	// resyncPauses lengthens the pause behind a full sync that was for nothing: it
-	// cost the source a fork and an RDB, where a stream costs it only the asking.
-	resyncPauses = 12
 	// rotateBytes is the size of a tail that is sealed when the quota is
 	// reached: only what is sealed can be pruned.
 	rotateBytes = 256 << 10

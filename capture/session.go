@@ -130,7 +130,9 @@ type run struct {
 	ever     bool               // the source was reached under this folder
 	release  func()             // ends our turn at the gate; nil: it is not ours
 	linked   bool               // the last connection became a link
+	full     bool               // which began with a full sync
 	progress bool               // and brought stream bytes: the next pause is short again
+	fulls    int                // full syncs since stream bytes came last
 }
 
 // capture is the life of a run.
@@ -160,7 +162,7 @@ func (r *run) follow() error {
 	var failures int    // in a row
 	var since time.Time // of the first failure in a row
 	for r.ctx.Err() == nil {
-		r.linked, r.progress = false, false
+		r.linked, r.full, r.progress = false, false, false
 		err := r.connect()
 		var stop *StopError
 		if errors.As(err, &stop) {
@@ -170,9 +172,11 @@ func (r *run) follow() error {
 			break
 		}
 		if errors.Is(err, errQueue) {
+			queued := time.Now()
 			if err := r.queue(); err != nil {
 				break
 			}
+			since = since.Add(time.Since(queued))
 			continue
 		}
 		reason := reasonOf(err)
@@ -180,7 +184,9 @@ func (r *run) follow() error {
 		if r.linked {
 			r.s.update(func(st *Status) { st.Reconnects++ })
 		}
-		if r.linked || failures == 0 {
+		// A link that goes on proves that the source is there. A full sync that comes
+		// to nothing does not: it could be so for ever.
+		if r.progress || r.linked && !r.full || failures == 0 {
 			since = now
 		}
 		if r.progress {
@@ -194,11 +200,11 @@ func (r *run) follow() error {
 		case reason == ReasonAuth, final(err), now.Sub(since) >= r.s.o.FirstContact:
 			return r.s.neverReached(reason, err)
 		}
-		pause := r.s.backoff(failures)
+		pause, what := r.again(failures, err)
 		if st := r.s.Status(); st.State != Waiting || st.Reason != reason {
-			r.s.o.Log.Warn("waiting for the source", "reason", reason, "addr", r.s.o.Addr, "err", oneLine(err))
+			r.s.o.Log.Warn("waiting for the source", "reason", reason, "addr", r.s.o.Addr, "err", what)
 		}
-		r.s.setState(Waiting, reason, oneLine(err))
+		r.s.setState(Waiting, reason, what)
 		if !r.pause(pause) {
 			break
 		}
@@ -210,6 +216,18 @@ func (r *run) follow() error {
 		}
 	}
 	return nil
+}
+
+// again is when to try again behind so many failures in a row, and what to say
+// of the last of them.
+func (r *run) again(failures int, err error) (pause time.Duration, what string) {
+	pause, what = r.s.backoff(failures), oneLine(err)
+	if r.full && r.fulls > 1 {
+		pause *= resyncPauses
+		what = fmt.Sprintf("%d full syncs in a row led to no stream, the next try is in %s: %s",
+			r.fulls, pause.Round(100*time.Millisecond), what)
+	}
+	return pause, what
 }
 
 // queue waits for our turn to load a full sync.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func TestFirstContact(t *testing.T) {
 		{"a wrong password", script(func(s *redistest.Script) { s.Password = "p" }), "q", ReasonAuth},
 		{"a proxy", script(refuse("-ERR unknown command 'PSYNC'")), "", ReasonRefused},
 		{"a user without PSYNC", script(refuse("-NOPERM this user has no permissions to run the 'psync' command")), "", ReasonRefused},
+		{"a server of another kind", script(refuse("HTTP/1.1 400 Bad Request")), "", ReasonProtocol},
 		{"a server with no place left", script(refuse("-ERR max number of clients reached")), "", ReasonRefused},
 	}
 	for _, tt := range tests {
@@ -73,6 +75,17 @@ func TestLaterOutagesAreWaitedFor(t *testing.T) {
 		{"-NOMASTERLINK Can't SYNC while not connected with my master", ReasonMasterDown},
 		{"-ERR unknown command 'PSYNC'", ReasonRefused},
 		{"-NOAUTH Authentication required.", ReasonAuth},
+		{"-MASTERDOWN Link with MASTER is down and slave-serve-stale-data is set to 'no'.", ReasonMasterDown},
+		{"-ERR Can't SYNC while not connected with my master", ReasonMasterDown},
+		{"-ERR Unable to perform background save", ReasonRefused},
+		{"-NOPERM this user has no permissions to run the 'psync' command", ReasonRefused},
+		{"+OK", ReasonProtocol},
+		{"HTTP/1.1 400 Bad Request", ReasonProtocol},
+		{"+CONTINUE nonsense", ReasonProtocol},
+		{"+CONTINUE " + string(historyA) + " 5", ReasonProtocol},
+		{"+FULLRESYNC nonsense 5", ReasonProtocol},
+		{"+FULLRESYNC " + string(historyA) + " -5", ReasonProtocol},
+		{"+FULLRESYNC " + string(historyA) + " 9223372036854775807", ReasonProtocol},
 	} {
 		fault.Store(&tt.reply)
 		m.CutAll()
@@ -169,6 +182,30 @@ func TestSilentSourceIsGivenUp(t *testing.T) {
 	s.stop()
 	epochs := f.read(t)
 	sameBytes(t, epochs[len(epochs)-1], sess.RDB, sess.Stream)
+}
+
+func TestStoppedSourceIsGivenUpAndGoesOn(t *testing.T) {
+	src := redistest.Source(t, redistest.Arg("--repl-ping-slave-period", "1"))
+	f := newFolder(t)
+	o := f.options(t, src.Addr)
+	o.Silence = 2 * time.Second
+	s := start(t, o)
+	s.untilStreaming(1)
+	s.untilCaughtUp()
+	src.Signal(syscall.SIGSTOP)
+	s.until("the silence to end the link", func(st Status) bool {
+		return st.State == Waiting && st.Reason == ReasonUnreachable && strings.Contains(st.Detail, "sent nothing for 2s")
+	})
+	src.Signal(syscall.SIGCONT)
+	src.Do(t, "SET", "after", "the silence")
+	s.until("the stream again", func(st Status) bool { return st.State == Streaming })
+	s.untilCaughtUp()
+	s.stop()
+	epochs := f.read(t)
+	if len(epochs) != 1 {
+		t.Fatalf("got %d epochs, want 1", len(epochs))
+	}
+	sameData(t, epochs[0].load(t, src), src)
 }
 
 func TestFullSyncsQueue(t *testing.T) {

@@ -26,7 +26,9 @@ const (
 	ReasonMasterDown  = "source-master-down" // a replica without its master
 	ReasonRefused     = "source-refused"     // no PSYNC there: a proxy, a renamed command, an ACL
 	ReasonQueue       = "full-sync-queue"    // other groups load their RDB first
-	ReasonRDB         = "rdb-incomplete"     // the last RDB was cut or damaged; a new one is due
+	ReasonCut         = "full-sync-cut"      // the link broke within the RDB; a new one is due
+	ReasonDamaged     = "full-sync-damaged"  // what arrived is no RDB, or its CRC64 is wrong; a new one is due
+	ReasonProtocol    = "source-protocol"    // what answers there is no replication source
 	ReasonDiskFull    = "disk-full"          // too little of the disk is free to write on
 	ReasonQuota       = "spool-quota"        // the spool is as large as it may be
 	ReasonSpool       = "spool-failed"       // a write or fsync failed otherwise
@@ -43,7 +45,7 @@ const (
 	EpochOverrun  = "backlog-overrun" // the source no longer had the bytes that were asked for
 	EpochRestart  = "source-restart"  // the source has a new history at the same address
 	EpochFailover = "failover"        // another server answers, or the same one in another role
-	EpochRDB      = ReasonRDB         // the epoch before had no whole RDB
+	EpochRDB      = "rdb-incomplete"  // the epoch before had no whole RDB
 	EpochAsked    = "asked-for"       // Options.NewEpoch
 )
 

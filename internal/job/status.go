@@ -436,7 +436,7 @@ func (d *sides) applying(s *GroupStatus) {
 		why()
 	}
 	if s.State == FullSync && a.Epoch == 0 && a.Reason == "" && c.Reason == "" {
-		s.Since = c.Since
+		s.What, s.Since = c.What, c.Since
 	}
 }
 

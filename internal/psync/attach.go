@@ -20,6 +20,7 @@ const (
 	defaultTimeout = 60 * time.Second // repl-timeout's default
 	ackTimeout     = 10 * time.Second
 	nudgeEvery     = 100 * time.Millisecond // the period of a source's serverCron
+	maxOffset      = 1 << 62                // so that offsets behind it are numbers too
 )
 
 var (
@@ -160,6 +161,9 @@ func (l *Link) begin(line string, from repl.Position) error {
 			return fmt.Errorf("%w: %q: %w", resp.ErrProtocol, line, err)
 		}
 		off, err := repl.ParseOffset(f[2])
+		if err == nil && off > maxOffset {
+			err = fmt.Errorf("offset %d leaves no room for a stream", off)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %q: %w", resp.ErrProtocol, line, err)
 		}

@@ -11,7 +11,12 @@ import (
 	"tairlift/internal/resp"
 )
 
-const markLen = 40 // CONFIG_RUN_ID_SIZE: the length of the mark behind a diskless RDB
+const (
+	markLen = 40 // CONFIG_RUN_ID_SIZE: the length of the mark behind a diskless RDB
+	// maxRDB is a size that no server's memory has. One beyond it would let the
+	// stream pass for the rest of the RDB, for ever.
+	maxRDB = 1 << 50
+)
 
 // OpenRDB waits for the RDB of a full sync, as long as the source sends signs
 // of life. It is called once.
@@ -38,7 +43,7 @@ func (l *Link) OpenRDB() (*RDBReader, error) {
 		switch {
 		case strings.HasPrefix(line, "-"): // the source's BGSAVE failed
 			return nil, l.refusal(line[1:])
-		case !ok || err != nil:
+		case !ok || err != nil || size > maxRDB:
 			return nil, fmt.Errorf("%w: RDB announced by %.80q", resp.ErrProtocol, line)
 		}
 		r.size = int64(size)

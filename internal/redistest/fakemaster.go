@@ -32,6 +32,10 @@ type Script struct {
 	// Link is asked at every PSYNC, counted from 1, how that link goes wrong.
 	Link func(n int) Fault
 
+	// Cut is asked for every connection, counted from 1, after how many bytes
+	// to the client, whatever they are, it is closed; 0 never. nil: never.
+	Cut func(conn int) int64
+
 	// Handle answers a command in place of the master; "" leaves it to the
 	// master. conn counts connections from 1; the reply is RESP.
 	Handle func(conn int, args []string) string
@@ -41,6 +45,7 @@ type Script struct {
 // with the first byte of the PSYNC reply, newlines before it included.
 type Fault struct {
 	Reply    string // sent in place of the PSYNC reply, without the line end; the link stays open for another command
+	Announce string // sent in place of "$" and the RDB's length, without the line end
 	CutAt    int64  // close after that many bytes; 0 never
 	SilentAt int64  // send nothing further after that many bytes; 0 never
 	Silent   bool   // do not even answer PSYNC
@@ -60,6 +65,7 @@ type Master struct {
 	hist   Session
 	conns  map[net.Conn]bool
 	count  int
+	cuts   int
 	links  int
 	full   int
 	live   int
@@ -90,6 +96,11 @@ func FakeMaster(t testing.TB, s Script) *Master {
 				return
 			}
 			m.count++
+			if s.Cut != nil {
+				if n := s.Cut(m.count); n > 0 {
+					nc = &cutConn{Conn: nc, m: m, left: n}
+				}
+			}
 			c := &masterConn{m: m, nc: nc, id: m.count, authed: s.Password == ""}
 			m.conns[nc] = true
 			m.wg.Go(c.serve)
@@ -170,6 +181,13 @@ func (m *Master) Links() (all, full int) {
 	return m.links, m.full
 }
 
+// Cuts is the number of connections that Script.Cut has closed.
+func (m *Master) Cuts() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cuts
+}
+
 // Live is the number of links that are open and have begun their stream.
 func (m *Master) Live() int {
 	m.mu.Lock()
@@ -183,6 +201,34 @@ func (m *Master) Commands() [][]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.cmds)
+}
+
+// cutConn closes itself after left bytes were written.
+type cutConn struct {
+	net.Conn
+	m *Master
+
+	mu   sync.Mutex // guards left
+	left int64
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if int64(len(p)) < c.left {
+		c.left -= int64(len(p))
+		return c.Conn.Write(p)
+	}
+	if c.left == 0 {
+		return 0, net.ErrClosed
+	}
+	c.m.mu.Lock()
+	c.m.cuts++
+	c.m.mu.Unlock()
+	n, _ := c.Conn.Write(p[:c.left])
+	c.left = 0
+	c.Conn.Close()
+	return n, net.ErrClosed
 }
 
 // masterConn is one client of the master.
@@ -419,7 +465,9 @@ func (c *masterConn) link(f Fault, args []string) {
 		head += "+CONTINUE\r\n"
 	default:
 		head += fmt.Sprintf("+FULLRESYNC %s %s\r\n%s", h.ReplID, h.Offset, strings.Repeat("\n", m.script.NewlinesRDB))
-		if m.script.Diskless && c.eof {
+		if f.Announce != "" {
+			head += fmt.Sprintf("%s\r\n%s", f.Announce, h.RDB)
+		} else if m.script.Diskless && c.eof {
 			mark := fmt.Sprintf("%x", sha1.Sum(h.RDB))
 			head += "$EOF:" + mark + "\r\n" + string(h.RDB) + mark
 			silent = true
