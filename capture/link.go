@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tairlift/internal/psync"
+	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
 )
@@ -26,10 +27,13 @@ func (r *run) connect() error {
 	defer conn.Close()
 	defer r.leaveGate()
 	from := r.position()
-	if from.IsZero() && !r.enterGate() {
+	c := resp.NewConn(conn)
+	if covered, err := r.covered(c, from); err != nil {
+		return err
+	} else if !covered && !r.enterGate() {
 		return errQueue
 	}
-	link, err := psync.Attach(r.ctx, resp.NewConn(conn), from, psync.Options{Timeout: s.o.Silence})
+	link, err := psync.Attach(r.ctx, c, from, psync.Options{Timeout: s.o.Silence})
 	if err != nil {
 		if errors.Is(err, psync.ErrLoading) || errors.Is(err, psync.ErrMasterDown) {
 			return errors.Join(err, r.reached())
@@ -61,6 +65,18 @@ func (r *run) reached() error {
 	r.s.update(func(st *Status) { st.EverConnected = true })
 	r.book.note(recordOf(r.addr, spool.Durable{}, nil))
 	return r.book.put()
+}
+
+// covered tells whether no full sync is to be expected, for which our turn must
+// come before the source is asked: it would fork at once, also if we hang up.
+func (r *run) covered(c *resp.Conn, from repl.Position) (bool, error) {
+	switch {
+	case r.release != nil || r.s.o.FullSync == nil:
+		return true, nil
+	case from.IsZero():
+		return false, nil
+	}
+	return psync.Covers(r.ctx, c, from)
 }
 
 // enterGate takes our turn for a full sync if it can be had at once.

@@ -235,6 +235,9 @@ func TestFullSyncsQueue(t *testing.T) {
 	if got := s.Status().Epoch; got != 1 {
 		t.Errorf("epoch while queued: got %d, want 1", got)
 	}
+	if all, _ := m.Links(); all != 1 {
+		t.Errorf("got %d PSYNCs, want none while queued: each one makes the source fork", all-1)
+	}
 	<-gate
 	s.until("the stream", func(st Status) bool { return st.Epoch == 2 && st.Durable.Offset == next.End() })
 	s.stop()

@@ -81,8 +81,8 @@ func captureFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "segment-age", Category: catHow, Value: time.Hour, DefaultText: "1h", Usage: "seal a spool segment at the age of `DURATION`"},
 		&cli.GenericFlag{Name: "max-spool", Category: catHow, Value: &size{}, DefaultText: "the disk", Usage: "let the spool have `SIZE` at most; at that capture waits (spool-quota)"},
 		keepFlag("all"), keepMarginFlag(),
-		&cli.IntFlag{Name: "full-sync-per-host", Category: catHow, Value: 1, DefaultText: "1", Usage: "let `N` groups of one host load their full sync at a time"},
-		&cli.IntFlag{Name: "full-sync-total", Category: catHow, Value: 4, DefaultText: "4", Usage: "let `N` groups in all load their full sync at a time"},
+		&cli.IntFlag{Name: "max-full-syncs-per-host", Category: catHow, Value: 1, DefaultText: "1", Usage: "let `N` groups of one host load their full sync at a time"},
+		&cli.IntFlag{Name: "max-full-syncs", Category: catHow, Value: 4, DefaultText: "4", Usage: "let `N` groups in all load their full sync at a time"},
 		&cli.BoolFlag{Name: newEpoch, DisableDefaultText: true, Category: catHow, Usage: "begin with a new full sync of these groups, once, though their streams could go on"},
 		&cli.StringFlag{Name: "read-from", Category: catHow, Value: "master", DefaultText: "master", Usage: "`ROLE` to read from: master; a replica is read from when its address is given as the group's"},
 	}
@@ -225,7 +225,7 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	o.SourceSecret, e4 = secret(c, "source-password-file", sourceEnv)
 	o.TargetSecret, e5 = secret(c, "target-password-file", targetEnv)
 	o.State, e6 = state(c)
-	if fail(e1, e2, e3, e4, e5, e6, positive(c, "wait", "segment-age", "full-sync-per-host", "full-sync-total", "progress-interval")) {
+	if fail(e1, e2, e3, e4, e5, e6, positive(c, "wait", "segment-age", "max-full-syncs-per-host", "max-full-syncs", "progress-interval")) {
 		return o, err
 	}
 	if o.Target = c.String("target"); o.Target != "" && fail(job.ParseTarget(o.Target)) {
@@ -233,7 +233,7 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	}
 	o.NewEpoch = c.Bool(newEpoch)
 	o.Until, o.Wait = job.Until(c.String("until")), c.Duration("wait")
-	o.SegmentAge, o.FullSyncPerHost, o.FullSyncTotal = c.Duration("segment-age"), c.Int("full-sync-per-host"), c.Int("full-sync-total")
+	o.SegmentAge, o.MaxFullSyncsPerHost, o.MaxFullSyncs = c.Duration("segment-age"), c.Int("max-full-syncs-per-host"), c.Int("max-full-syncs")
 	if s, ok := c.Generic("segment-size").(*size); ok {
 		o.SegmentBytes = s.n
 	}

@@ -210,6 +210,7 @@ type groupStatus struct {
 	State    string `json:"state"`
 	Reason   string `json:"reason"`
 	What     string `json:"what"`
+	Epoch    int    `json:"epoch"`
 	Source   *int64 `json:"source_offset"`
 	Captured *int64 `json:"captured_offset"`
 	Applied  *int64 `json:"applied_offset"`

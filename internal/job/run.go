@@ -66,9 +66,9 @@ type Options struct {
 	Keep       Keep          // what of the spool stays while capture runs; empty: all
 	KeepMargin time.Duration // see Keep
 
-	// FullSyncPerHost and FullSyncTotal are how many groups load their full
+	// MaxFullSyncsPerHost and MaxFullSyncs are how many groups load their full
 	// sync at a time. 0: 1 and 4.
-	FullSyncPerHost, FullSyncTotal int
+	MaxFullSyncsPerHost, MaxFullSyncs int
 
 	// Resume is the command that goes on where this one stops.
 	Resume  string
@@ -351,7 +351,7 @@ func (r *run) makeSessions() {
 	if !r.withCapture {
 		return
 	}
-	perHost, total := r.o.FullSyncPerHost, r.o.FullSyncTotal
+	perHost, total := r.o.MaxFullSyncsPerHost, r.o.MaxFullSyncs
 	if perHost <= 0 {
 		perHost = 1
 	}

@@ -194,7 +194,15 @@ func TestPartialSyncFromEachOffset(t *testing.T) {
 	s.Do(t, "SET", "k", "v")
 	start := l.Start.Position
 	end, _ := follow(t, l).until("SET k v")
+	asking := s.Dial(t)
+	covers := func(from repl.Position, want bool) {
+		t.Helper()
+		if got, err := psync.Covers(ctx, asking, from); got != want || err != nil {
+			t.Errorf("covers %s: got %t, %v, want %t", from, got, err, want)
+		}
+	}
 	for off := start.Offset; off <= end; off++ {
+		covers(repl.Position{ReplID: start.ReplID, Offset: off}, true)
 		again := mustAttach(t, s.Addr, repl.Position{ReplID: start.ReplID, Offset: off}, psync.Options{})
 		if again.Start.Full {
 			t.Fatalf("from %d: got a full sync", off)
@@ -213,6 +221,7 @@ func TestPartialSyncFromEachOffset(t *testing.T) {
 		"beyond the end": {ReplID: start.ReplID, Offset: end + 100},
 		"another replid": {ReplID: "0123456789abcdef0123456789abcdef01234567", Offset: end},
 	} {
+		covers(from, false)
 		if l := mustAttach(t, s.Addr, from, psync.Options{}); !l.Start.Full || l.Start.Position.ReplID != start.ReplID {
 			t.Errorf("%s: got %+v, want a full sync", name, l.Start)
 		}
@@ -303,6 +312,9 @@ func TestReplicaAsSource(t *testing.T) {
 	}
 	// The link is cut, and goes on under the replica's new replid.
 	from := repl.Position{ReplID: l.Start.Position.ReplID, Offset: f.toEnd()}
+	if covers, err := psync.Covers(ctx, replica.Dial(t), from); !covers || err != nil {
+		t.Errorf("covers the position of before the promotion: got %t, %v, want true", covers, err)
+	}
 	l = mustAttach(t, replica.Addr, from, psync.Options{})
 	if got := l.Start; got.Full || got.Position.ReplID == from.ReplID || got.Position.Offset != from.Offset {
 		t.Errorf("got %+v, want to go on from %d under another replid", got, from.Offset)

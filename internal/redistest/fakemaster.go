@@ -405,7 +405,8 @@ func (m *Master) info(section string) string {
 	if m.script.PSYNC2 {
 		replication += fmt.Sprintf("master_replid:%s\r\nmaster_replid2:%040d\r\n", m.hist.ReplID, 0)
 	}
-	replication += fmt.Sprintf("master_repl_offset:%d\r\n", m.hist.End())
+	replication += fmt.Sprintf("master_repl_offset:%d\r\nrepl_backlog_active:1\r\nrepl_backlog_first_byte_offset:%d\r\nrepl_backlog_histlen:%d\r\n",
+		m.hist.End(), m.hist.Offset+1, len(m.hist.Stream))
 	switch section {
 	case "server":
 		return server
