@@ -23,7 +23,7 @@ type Keep string
 
 // The values of --keep.
 const (
-	KeepAll     Keep = "all"     // everything
+	KeepAll     Keep = "all"     // everything but RDBs that were cut short, as which nothing can be applied
 	KeepEpoch   Keep = "epoch"   // each group's newest whole epoch: another target can be filled from it
 	KeepApplied Keep = "applied" // what some target has not applied
 )
@@ -170,16 +170,14 @@ func (k *keeper) pruneGroups(ctx context.Context, ids []repl.GroupID, o spool.Pr
 	var first error
 	for _, id := range ids {
 		p := PrunedGroup{ID: id, kept: floors[id], Segments: []spool.PrunedSegment{}}
-		if k.keep != KeepAll {
-			o.GivenUp = true
-			err := p.prune(ctx, k.f, o)
-			if ctx.Err() != nil {
-				return append(out, p), ctx.Err()
-			}
-			if err != nil {
-				p.Error = err.Error()
-				first = errors.Join(first, err)
-			}
+		o.GivenUp = true
+		err := p.prune(ctx, k.f, o)
+		if ctx.Err() != nil {
+			return append(out, p), ctx.Err()
+		}
+		if err != nil {
+			p.Error = err.Error()
+			first = errors.Join(first, err)
 		}
 		out = append(out, p)
 	}

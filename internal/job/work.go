@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -20,8 +21,8 @@ func (r *run) work(ctx context.Context) *Error {
 	pubCtx, stopPub := context.WithCancel(context.WithoutCancel(ctx))
 	var publishing sync.WaitGroup
 	publishing.Go(func() { pub.loop(pubCtx) })
-	if r.withCapture && r.o.Keep != "" && r.o.Keep != KeepAll {
-		p := &pruner{f: r.f, ids: idsOf(r.groups), keep: r.o.Keep, margin: r.o.KeepMargin, room: r.room, log: r.log}
+	if r.withCapture {
+		p := &pruner{f: r.f, ids: idsOf(r.groups), keep: cmp.Or(r.o.Keep, KeepAll), margin: r.o.KeepMargin, room: r.room, log: r.log}
 		publishing.Go(func() { p.loop(pubCtx) })
 	}
 
