@@ -18,8 +18,9 @@
 //     clock; PINGs, PUBLISH, SCRIPT and heartbeats only move the position. Each
 //     batch is one EXEC, with the mark inside.
 //
-// One batch, as the target sees it (Queue sends all of it but EXEC; EXEC
-// follows only when GET has shown the very mark this session wrote last):
+// One batch, as the target sees it. What follows MULTI is sent only when MULTI
+// was answered and GET has shown the very mark this session wrote last; EXEC only
+// when all of it was queued. The first four lines of the next batch go with EXEC:
 //
 //	SELECT 0
 //	WATCH tairlift:mark:<job>:0001

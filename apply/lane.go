@@ -52,13 +52,14 @@ func (e *queueError) Error() string { return string(e.Err) }
 // other, each in one MULTI/EXEC with the lane's mark.
 //
 // A session of a lane begins with Open, which writes a fresh owner token into
-// the mark. Each batch then goes Queue, Commit, Answer. Queue may be called
-// before Answer of the batch before, so that its bytes travel while that EXEC
-// is executed; Commit must come after it. EXEC is sent only after a GET behind
-// a WATCH has shown the very mark this session wrote last. So a batch is
-// executed at most once, whatever happens to connections: bytes that a hung
-// socket delivers late are either not followed by an EXEC, or their WATCH
-// precedes the next session's token.
+// the mark. Each batch then goes Queue, Commit, Answer. Its commands are sent
+// only after MULTI was answered, and a GET behind a WATCH ahead of it has shown
+// the very mark this session wrote last; EXEC only after all were queued. So a
+// batch is executed at most once, whatever happens to connections: bytes that a
+// hung socket delivers late are either not followed by an EXEC, or their WATCH
+// precedes the next session's token. And nothing is executed outside its
+// transaction: a server that refuses MULTI, because a script runs or it is
+// loading, may have come to the end of that at the command behind it.
 //
 // After any error the session is over and the connection closed; what was
 // committed is told by the mark that the next Open reads. A Lane is used by
@@ -83,6 +84,7 @@ type Lane struct {
 	text   []byte // its exact bytes
 	next   Mark   // of the batch queued or committed last
 	queued int    // commands of the batch queued, without our own
+	begun  bool   // the next transaction's opening was sent, and not answered yet
 	buf    []byte // the mark that GET returned
 	out    []byte // bytes around a batch
 	rtt    time.Duration
@@ -125,6 +127,7 @@ func (l *Lane) bound(set func(time.Time) error) error {
 // owned bears another process's token, else of the connection.
 func (l *Lane) Open(ctx context.Context) (Mark, error) {
 	l.Close()
+	l.begun = false
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	conn, err := resp.Dial(ctx, l.addr, l.secret)
@@ -231,26 +234,65 @@ func (l *Lane) leave() {
 // Mark is the mark as this session knows it to be committed.
 func (l *Lane) Mark() Mark { return l.mark }
 
-// Queue sends a batch and the mark that vouches for it, up to and not
-// including EXEC. Of m, the position is the caller's; owner and run id are
-// filled in.
-func (l *Lane) Queue(b *Batch, m Mark) error {
-	m.Owner, m.RunID = l.mark.Owner, l.mark.RunID
-	l.next, l.queued = m, len(b.cmds)
+// begin sends what opens a transaction, without which no command of a batch may
+// be sent.
+func (l *Lane) begin() error {
 	out := resp.AppendCommandStrings(l.out[:0], "SELECT", "0")
 	out = resp.AppendCommandStrings(out, "WATCH", l.key)
 	out = resp.AppendCommandStrings(out, "GET", l.key)
-	out = resp.AppendCommandStrings(out, "MULTI")
-	if err := l.write(out); err != nil {
+	l.out = resp.AppendCommandStrings(out, "MULTI")
+	l.begun = true
+	return l.write(l.out)
+}
+
+// opened reads what the server said to begin.
+func (l *Lane) opened() error {
+	if err := l.bound(l.conn.SetReadDeadline); err != nil {
 		return err
 	}
+	l.begun = false
+	for _, what := range []string{"select database 0", "watch the mark"} {
+		if _, err := l.conn.SkipReply(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	got, null, err := l.conn.ReadBulk(l.buf[:0])
+	if err != nil {
+		return fmt.Errorf("get the mark: %w", err)
+	}
+	l.buf = got
+	if _, err := l.conn.SkipReply(); err != nil {
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	if null || string(got) != string(l.text) {
+		return errMoved
+	}
+	return nil
+}
+
+// Queue sends a batch and the mark that vouches for it, up to and not
+// including EXEC, within a transaction that is known to be open and ours. Of m,
+// the position is the caller's; owner and run id are filled in. Errors: errMoved.
+func (l *Lane) Queue(b *Batch, m Mark) error {
+	if !l.begun {
+		if err := l.begin(); err != nil {
+			return err
+		}
+		if err := l.conn.Flush(); err != nil {
+			return err
+		}
+	}
+	if err := l.opened(); err != nil {
+		return err
+	}
+	m.Owner, m.RunID = l.mark.Owner, l.mark.RunID
+	l.next, l.queued = m, len(b.cmds)
 	if err := l.write(b.buf); err != nil {
 		return err
 	}
-	out = resp.AppendCommandStrings(out[:0], "SELECT", "0")
-	out = resp.AppendCommandStrings(out, "SET", l.key, m.String())
-	l.out = out
-	if err := l.write(out); err != nil {
+	out := resp.AppendCommandStrings(l.out[:0], "SELECT", "0")
+	l.out = resp.AppendCommandStrings(out, "SET", l.key, m.String())
+	if err := l.write(l.out); err != nil {
 		return err
 	}
 	return l.conn.Flush()
@@ -281,23 +323,12 @@ func (l *Lane) write(p []byte) error {
 const ownReplies = 2
 
 // Commit reads what the server said to the queued batch and sends its EXEC if
-// all of it was queued and the mark is still ours. Errors: *queueError, errMoved.
-func (l *Lane) Commit() error {
+// all of it was queued. More tells that another batch will follow: its
+// transaction is opened at once, so that no round trip is for that alone; until
+// then the connection is good for nothing else. Errors: *queueError.
+func (l *Lane) Commit(more bool) error {
 	if err := l.bound(l.conn.SetReadDeadline); err != nil {
 		return err
-	}
-	for _, what := range []string{"select database 0", "watch the mark"} {
-		if _, err := l.conn.SkipReply(); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	got, null, err := l.conn.ReadBulk(l.buf[:0])
-	if err != nil {
-		return fmt.Errorf("get the mark: %w", err)
-	}
-	l.buf = got
-	if _, err := l.conn.SkipReply(); err != nil {
-		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	var refused *queueError
 	for i := range l.queued + ownReplies {
@@ -316,16 +347,18 @@ func (l *Lane) Commit() error {
 			refused = &queueError{Index: i, Err: se}
 		}
 	}
-	switch {
-	case null || string(got) != string(l.text):
-		return errMoved
-	case refused != nil:
+	if refused != nil {
 		return refused
 	}
 	l.enter()
 	l.text = append(l.text[:0], l.next.String()...)
 	if err := l.write(execCommand); err != nil {
 		return err
+	}
+	if more {
+		if err := l.begin(); err != nil {
+			return err
+		}
 	}
 	return l.conn.Flush()
 }
@@ -351,9 +384,11 @@ func (l *Lane) Answer(m Mark, tell func(i int, n int64)) (failed []resp.ExecErro
 	case r.Err != "":
 		return nil, refusedExec(r.Err)
 	}
-	own := r.N - ownReplies // another batch may be queued by now: l.queued is its
+	if r.N != l.queued+ownReplies {
+		return nil, fmt.Errorf("%w: EXEC of %d commands was answered with %d replies", resp.ErrProtocol, l.queued+ownReplies, r.N)
+	}
 	for _, e := range r.Errors {
-		if e.Index >= own {
+		if e.Index >= l.queued {
 			return nil, &unmarkedError{cause: e.Err}
 		}
 	}
@@ -386,7 +421,7 @@ func (l *Lane) Write(m Mark) error {
 	if err := l.Queue(&Batch{}, m); err != nil {
 		return err
 	}
-	err := l.Commit()
+	err := l.Commit(false)
 	var q *queueError
 	if errors.As(err, &q) {
 		if c, _ := classify(q.Err); c == classPermanent {

@@ -26,9 +26,10 @@ const (
 )
 
 // batchCommands bounds the commands of a batch by the round trip to the
-// target: enough to hide it, not so many that other clients wait long.
+// target: enough to hide the two that each takes, not so many that other clients
+// wait long.
 func batchCommands(rtt time.Duration) int {
-	return min(1000+int(rtt/time.Millisecond)*500, 16000)
+	return min(1000+int(rtt/time.Millisecond)*1000, 16000)
 }
 
 // streamer applies one epoch's stream over one lane session.
@@ -179,7 +180,7 @@ func (s *streamer) fill(ctx context.Context) (cause error) {
 	return nil
 }
 
-// send queues the current batch, lands the one before, and sends its EXEC.
+// send lands the batch before, queues the current one and sends its EXEC.
 func (s *streamer) send() error {
 	b := s.tr.batch
 	if _, err := s.g.addDoubts(s.tr.doubts); err != nil {
@@ -189,15 +190,15 @@ func (s *streamer) send() error {
 	if err := s.tr.existing.sync(); err != nil {
 		return err
 	}
+	if err := s.land(); err != nil {
+		return err
+	}
 	f := &flight{batch: b, mark: s.markOf(b), seen: s.tr.seen}
 	s.tr.seen = counts{}
 	if err := s.lane.Queue(b, f.mark); err != nil {
 		return err
 	}
-	if err := s.land(); err != nil {
-		return err
-	}
-	if err := s.lane.Commit(); err != nil {
+	if err := s.lane.Commit(true); err != nil {
 		return s.refused(b, err)
 	}
 	s.inflight = f
@@ -207,10 +208,7 @@ func (s *streamer) send() error {
 }
 
 func (s *streamer) markOf(b *Batch) Mark {
-	m := s.lane.Mark()
-	if s.inflight != nil {
-		m = s.inflight.mark
-	}
+	m := s.lane.Mark() // nothing is in flight
 	m.Start, m.StartDB = m.Offset, m.DB
 	m.Offset, m.DB = b.end, b.endDB
 	m.Commands += b.sources

@@ -1,0 +1,45 @@
+package apply
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"tairlift/internal/redistest"
+)
+
+// TestNothingRunsOutsideItsTransaction has a script, or the loading of data, end
+// at each command that opens a batch's transaction: that one is refused, and
+// all behind it would be executed at once. It loses the connection there, too, so
+// that what was executed alone would be executed again.
+func TestNothingRunsOutsideItsTransaction(t *testing.T) {
+	r := bareRig(t, 1)
+	for _, word := range []string{"SELECT", "WATCH", "GET", "MULTI"} {
+		for _, text := range []string{"BUSY Redis is busy running a script.", "LOADING Redis is loading the dataset in memory"} {
+			t.Run(word+" "+text[:4], func(t *testing.T) {
+				r := r.again(t)
+				p := r.craft(1, 1, "k v").write("INCR n")
+				r.applyAll(Options{})
+				p.write("INCR n", "RPUSH l x", "INCR n")
+				var seen atomic.Int64
+				var refused atomic.Bool
+				proxy := redistest.NewProxy(t, r.target.Addr, func(conn, _ int, args [][]byte) redistest.Action {
+					switch {
+					case conn != 2: // behind the claim's, the first session
+					case isWord(args, word) && seen.Add(1) == 2: // behind the take-over's
+						refused.Store(true)
+						return redistest.ReplyError(text)
+					case refused.Load() && (isWord(args, "RPUSH") || isWord(args, "SET") && strings.HasPrefix(string(args[1]), keyPrefix)):
+						return redistest.Close()
+					}
+					return redistest.Pass()
+				})
+				r.applyAll(Options{Addr: proxy.Addr})
+				if !refused.Load() {
+					t.Fatalf("%s: never refused", word)
+				}
+				r.want("in the end", map[string]string{"0 GET n": "3", "0 LLEN l": "1"})
+			})
+		}
+	}
+}
