@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"strconv"
 	"sync"
 
 	"tairlift/internal/rdb"
@@ -16,14 +15,15 @@ const (
 	markEntries = 5000
 )
 
-// chunk is a run of RDB entries, sent over one connection. Entries of an RDB
-// are keys of their own, so chunks may overtake each other.
+// chunk is a run of RDB entries of one database, sent over one connection, which
+// has selected that before. Entries of an RDB are keys of their own, so chunks may
+// overtake each other.
 type chunk struct {
 	seq     int64
 	buf     []byte
 	cmds    []chunkCmd
 	keys    []byte
-	db      int // selected behind the last command
+	db      int // dbNone before the first command
 	entries int64
 	seen    counts
 	end     rdb.Boundary
@@ -31,8 +31,6 @@ type chunk struct {
 
 type chunkCmd struct {
 	from, to int // the entry's key within chunk.keys
-	db       int
-	selects  bool // it is the SELECT of db, and has no key
 }
 
 func (c *chunk) reset(seq int64) {
@@ -42,19 +40,14 @@ func (c *chunk) reset(seq int64) {
 	*c = chunk{seq: seq, buf: c.buf[:0], cmds: c.cmds[:0], keys: c.keys[:0], db: dbNone}
 }
 
-func (c *chunk) use(db int) {
-	c.db = db
-	c.buf = resp.AppendCommandStrings(c.buf, "SELECT", strconv.Itoa(db))
-	c.cmds = append(c.cmds, chunkCmd{db: db, selects: true})
-}
-
 func (c *chunk) add(e *rdb.Entry, t target) {
 	var n int
+	c.db = e.DB
 	c.buf, n = appendEntry(c.buf, e, t)
 	from := len(c.keys)
 	c.keys = append(c.keys, e.Key...)
 	for range n {
-		c.cmds = append(c.cmds, chunkCmd{from: from, to: len(c.keys), db: c.db})
+		c.cmds = append(c.cmds, chunkCmd{from: from, to: len(c.keys)})
 	}
 }
 

@@ -43,3 +43,25 @@ func TestNothingRunsOutsideItsTransaction(t *testing.T) {
 		}
 	}
 }
+
+// The same of the RDB phase, where a chunk would go to the database that the
+// connection had before.
+func TestAChunkIsNotSentToAnotherDatabase(t *testing.T) {
+	r := bareRig(t, 1)
+	r.craft(1, 1, "0:a v", "1:b v", "0:c v", "2:d v").seal()
+	var seen [10]atomic.Int64
+	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+		if isWord(args, "SELECT") && string(args[1]) != "0" && seen[args[1][0]-'0'].Add(1) == 2 { // behind the proof that it is there
+			return redistest.ReplyError("BUSY Redis is busy running a script.")
+		}
+		return redistest.Pass()
+	})
+	r.applyAll(Options{Addr: proxy.Addr, chunkEntries: 2})
+	if seen[1].Load() < 2 || seen[2].Load() < 2 {
+		t.Errorf("SELECTs of databases 1 and 2: got %d, %d, want 2 or more of each", seen[1].Load(), seen[2].Load())
+	}
+	r.want("in the end", map[string]string{
+		"0 GET a": "v", "1 GET b": "v", "0 GET c": "v", "2 GET d": "v",
+		"0 EXISTS b": "0", "0 EXISTS d": "0", "1 EXISTS d": "0", "1 EXISTS c": "0", "2 EXISTS b": "0", "2 EXISTS c": "0",
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"tairlift/checkpoint"
@@ -61,7 +62,7 @@ func (s *snapshot) restorer(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = release() }()
-	for {
+	for db := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -69,7 +70,11 @@ func (s *snapshot) restorer(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
-			if err := s.restore(conn, c); err != nil {
+			err := s.use(conn, &db, c)
+			if err == nil {
+				err = s.restore(conn, c)
+			}
+			if err != nil {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -79,6 +84,30 @@ func (s *snapshot) restorer(ctx context.Context) error {
 			s.free <- c // never full: it has room for every chunk
 		}
 	}
+}
+
+// use selects the chunk's database where the connection has another, and is
+// answered before the chunk is sent: a SELECT that is refused, because a script
+// runs, would leave what follows it to the other one once the script has ended.
+func (s *snapshot) use(conn control, db *int, c *chunk) error {
+	if c.db == dbNone || c.db == *db {
+		return nil
+	}
+	if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
+		return err
+	}
+	err := conn.WriteCommand("SELECT", strconv.Itoa(c.db))
+	if err == nil {
+		err = conn.Flush()
+	}
+	if err == nil {
+		_, err = conn.SkipReply()
+	}
+	if err != nil {
+		return fmt.Errorf("select database %d of the target: %w", c.db, err)
+	}
+	*db = c.db
+	return nil
 }
 
 // restore sends one chunk and reads its replies.
@@ -120,15 +149,12 @@ func (s *snapshot) restore(conn control, c *chunk) error {
 // failed handles a command that the target refused; the others of its chunk
 // are executed.
 func (s *snapshot) failed(c *chunk, cmd chunkCmd, cause resp.ServerError) error {
-	if cmd.selects {
-		return fmt.Errorf("select database %d of the target: %w", cmd.db, cause)
-	}
 	if kind, _ := classify(cause); kind == classWait {
 		return cause
 	}
 	key := c.keys[cmd.from:cmd.to]
 	r := checkpoint.Reject{
-		Group: s.g.id, Epoch: s.epoch, Phase: checkpoint.PhaseRDB, DB: cmd.db, Keys: [][]byte{slices.Clone(key)},
+		Group: s.g.id, Epoch: s.epoch, Phase: checkpoint.PhaseRDB, DB: c.db, Keys: [][]byte{slices.Clone(key)},
 		Command: resp.AppendCommandStrings(nil, "RESTORE", string(key[:min(len(key), 4096)])), Error: string(cause), Applied: true,
 	}
 	if s.g.onReject != RejectContinue {

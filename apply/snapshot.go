@@ -195,8 +195,8 @@ func (s *snapshot) decode(ctx context.Context) error {
 		c   *chunk
 		seq int64
 	)
-	send := func() error {
-		c.end = s.dec.Boundary()
+	send := func(end rdb.Boundary) error {
+		c.end = end
 		select {
 		case s.full <- c:
 			c = nil
@@ -206,19 +206,25 @@ func (s *snapshot) decode(ctx context.Context) error {
 		}
 	}
 	for {
+		before := s.dec.Boundary()
 		e, err := s.dec.Next()
 		var fe *rdb.FormatError
 		switch {
 		case s.aux != nil:
 			return s.aux
 		case err == io.EOF && c != nil:
-			return send()
+			return send(s.dec.Boundary())
 		case err == io.EOF:
 			return nil
 		case errors.As(err, &fe):
 			return s.corrupt(err)
 		case err != nil:
 			return s.g.spoolErr(err)
+		}
+		if c != nil && c.db != dbNone && c.db != e.DB {
+			if err := send(before); err != nil {
+				return err
+			}
 		}
 		if c == nil {
 			select {
@@ -233,7 +239,7 @@ func (s *snapshot) decode(ctx context.Context) error {
 			return err
 		}
 		if len(c.buf) >= chunkBytes || c.entries >= s.g.job.o.chunkEntries {
-			if err := send(); err != nil {
+			if err := send(s.dec.Boundary()); err != nil {
 				return err
 			}
 		}
@@ -251,7 +257,6 @@ func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry) error {
 		if err := s.g.job.proveDB(ctx, e.DB); err != nil {
 			return err
 		}
-		c.use(e.DB)
 	}
 	s.g.job.existing.replaced(s.g.id, s.epoch, e.DB, e.Key, s.dec.Boundary().Offset)
 	if e.ExpireMS != 0 && e.ExpireMS <= s.g.now().UnixMilli() {
