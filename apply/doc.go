@@ -24,14 +24,14 @@
 //
 //	SELECT 0
 //	WATCH tairlift:mark:<job>:0001
-//	GET   tairlift:mark:<job>:0001        -> v=1 owner=5f0c.1 ... offset=1800
+//	GET   tairlift:mark:<job>:0001        -> v=1 owner=5f0c.1.7 ... offset=1800
 //	MULTI
 //	INCR counter
 //	SELECT 1
 //	SET k v
 //	PEXPIREAT k 1790000000000
 //	SELECT 0
-//	SET tairlift:mark:<job>:0001 "v=1 owner=5f0c.1 ... offset=1990 ..."
+//	SET tairlift:mark:<job>:0001 "v=1 owner=5f0c.1.7 ... offset=1990 ..."
 //	EXEC
 //
 // A session that begins, after a crash or a broken connection, first writes a

@@ -325,7 +325,7 @@ func TestAReseedEndsExactWhereverItBreaks(t *testing.T) {
 		a := r.start(Options{Addr: proxy.Addr, Reseed: true, UntilEnd: true, MaxWait: 1})
 		err := a.wait()
 		proxy.Close()
-		if done = err == nil; !done && a.job.groups[0].lane.taken {
+		if done = err == nil; !done && a.job.groups[0].lane.taken > 0 {
 			r.applyAll(Options{})
 		} else if !done {
 			r.applyAll(Options{Reseed: true})

@@ -2,11 +2,8 @@ package apply
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,22 +11,6 @@ import (
 
 	"tairlift/internal/resp"
 )
-
-// owner makes the tokens of one process: each session of a lane writes a fresh
-// one into its mark, and knows every token of its own process.
-type owner string
-
-func newOwner() owner {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return owner(hex.EncodeToString(b[:]))
-}
-
-func (o owner) token(session int) string { return string(o) + "." + strconv.Itoa(session) }
-
-func (o owner) wrote(token string) bool {
-	return len(token) > len(o) && token[:len(o)] == string(o) && token[len(o)] == '.'
-}
 
 // errNoMark says that the target holds no mark for the lane.
 var errNoMark = errors.New("no mark on the target")
@@ -69,7 +50,7 @@ type Lane struct {
 	secret resp.Secret
 	key    string // of the mark
 	owner  owner
-	taken  bool // this process has owned the mark before
+	taken  int  // the generation in which this process owned the mark last; 0 is never
 	anew   bool // Open makes a mark where there is none, or none that can be read
 	// gate, unless nil, is open while this lane's EXEC is unanswered, and closed
 	// by a lane whose batch depends on where the others stand.
@@ -123,8 +104,8 @@ func (l *Lane) bound(set func(time.Time) error) error {
 }
 
 // Open connects and takes the mark over. It returns the mark found, with the
-// new owner in it. Errors: errNoMark, ErrTaken when a mark this process has
-// owned bears another process's token, else of the connection.
+// new owner in it. Errors: errNoMark, ErrTaken when another process has taken
+// over the mark that this one owned, else of the connection.
 func (l *Lane) Open(ctx context.Context) (Mark, error) {
 	l.Close()
 	l.begun = false
@@ -177,11 +158,13 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 				Hint:   "if a newer tairlift wrote it, use that version; else start the same command with --reseed, which loads the newest RDB again and makes the target equal",
 			}
 		}
-		if l.taken && !l.owner.wrote(m.Owner) {
+		gen := generation(m.Owner)
+		if l.taken > 0 && gen > l.taken && !l.owner.wrote(m.Owner) {
 			return Mark{}, ErrTaken
 		}
 		l.session++
-		m.Owner, m.RunID = l.owner.token(l.session), t.runID
+		gen = max(gen, l.taken) + 1
+		m.Owner, m.RunID = l.owner.taking(l.session, gen), t.runID
 		text := m.String()
 		if _, err := do("MULTI"); err != nil {
 			return Mark{}, fmt.Errorf("begin a transaction on the target: %w", err)
@@ -200,7 +183,7 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 		if r.Null { // an older session's last EXEC came between
 			continue
 		}
-		l.taken = true
+		l.taken = gen
 		l.mark, l.text = m, append(l.text[:0], text...)
 		return m, nil
 	}

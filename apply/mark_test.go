@@ -56,14 +56,6 @@ func TestOwnKeys(t *testing.T) {
 		}
 	}
 }
-
-func TestOwnerKnowsItsTokens(t *testing.T) {
-	a, b := newOwner(), newOwner()
-	if !a.wrote(a.token(3)) || a.wrote(b.token(3)) || a.wrote("") || a.wrote(string(a)) {
-		t.Errorf("owner %s wrote: own %v, other's %v", a, a.wrote(a.token(3)), a.wrote(b.token(3)))
-	}
-}
-
 func TestParseMarkReadsTheVersionBefore(t *testing.T) {
 	m := Mark{Owner: "a.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: repl.ReplID(strings.Repeat("0f", 20)), Offset: 5, Start: 5}
 	old := strings.Replace(strings.Replace(m.String(), "v=2", "v=1", 1), " past=-", "", 1)
