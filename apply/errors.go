@@ -119,6 +119,8 @@ func connErr(err error) error {
 		return &waitError{reason: "target-unreachable", err: err}
 	case errors.Is(err, resp.ErrProtocol):
 		return &waitError{reason: "target-protocol", err: fmt.Errorf("the target does not answer as a Redis server does: %w", err)}
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return &waitError{reason: "target-silent", err: fmt.Errorf("the target does not answer: %w", err)}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.As(err, &netErr):
 		return &waitError{reason: "target-unreachable", err: fmt.Errorf("connection to the target lost: %w", err)}
 	}

@@ -45,7 +45,8 @@ type group struct {
 	reseeding  bool       // see reseed
 	superseded repl.Epoch // what was doubtful before this epoch is forgotten
 
-	status groupStatus
+	silence silence // shared with whoever asks for the status
+	status  groupStatus
 }
 
 func newGroup(j *Job, id repl.GroupID) (*group, error) {
@@ -53,6 +54,7 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, skips: skips{},
 		lane: &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate},
 	}
+	g.lane.silence = &g.silence
 	g.status.Group, g.status.State = id, StateWaiting
 	var err error
 	if g.scripts, err = openScripts(g.store); err != nil {
@@ -144,7 +146,8 @@ func (g *group) run(ctx context.Context) (err error) {
 		g.status.end(err)
 	}()
 	wait := g.job.o.firstWait
-	var since time.Time // of the waiting
+	var since, sinceWhy time.Time // of the waiting, and of its last reason
+	why := ""
 	for {
 		begun := g.now()
 		g.well = false
@@ -173,7 +176,16 @@ func (g *group) run(ctx context.Context) (err error) {
 			return err
 		}
 		if g.well {
-			wait, since = g.job.o.firstWait, time.Time{}
+			wait, since, why = g.job.o.firstWait, time.Time{}, ""
+		}
+		if w.reason != why { // a session that took the mark over and no more clears it for that time
+			why, sinceWhy = w.reason, g.now()
+			if silent := g.silence.since(); w.reason == "target-silent" && !silent.IsZero() {
+				sinceWhy = silent
+			}
+		}
+		if w.reason != "target-silent" { // it was heard of
+			g.silence.answered(laneConn)
 		}
 		if since.IsZero() {
 			since = begun
@@ -184,7 +196,7 @@ func (g *group) run(ctx context.Context) (err error) {
 				g.log.Warn("apply waits", "reason", w.reason, "error", w.err)
 			}
 		}
-		g.status.waits(w, g.now())
+		g.status.waits(w, sinceWhy)
 		if max := g.job.o.MaxWait; max > 0 && g.now().Sub(since) >= max {
 			return &StopError{
 				Reason: w.reason, What: fmt.Sprintf("group %s: waited %s (--wait): %v", g.id, max, w.err),

@@ -408,6 +408,7 @@ func (j *Job) Status() []Status {
 	out := make([]Status, len(j.groups))
 	for i, g := range j.groups {
 		out[i] = g.status.get()
+		g.silence.tell(&out[i])
 	}
 	return out
 }

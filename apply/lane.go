@@ -58,6 +58,7 @@ type Lane struct {
 	inside  bool // the gate
 	session int
 	timeout time.Duration // for any one answer
+	silence *silence
 
 	conn   *resp.Conn
 	target target
@@ -103,6 +104,12 @@ func (l *Lane) bound(set func(time.Time) error) error {
 	}
 }
 
+// listen makes ready to wait for answers.
+func (l *Lane) listen() error {
+	l.silence.asks(laneConn)
+	return l.bound(l.conn.SetReadDeadline)
+}
+
 // Open connects and takes the mark over. It returns the mark found, with the
 // new owner in it. Errors: errNoMark, ErrTaken when another process has taken
 // over the mark that this one owned, else of the connection.
@@ -111,6 +118,7 @@ func (l *Lane) Open(ctx context.Context) (Mark, error) {
 	l.begun = false
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
+	l.silence.asks(laneConn)
 	conn, err := resp.Dial(ctx, l.addr, l.secret)
 	if err != nil {
 		return Mark{}, err
@@ -130,7 +138,15 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 		return Mark{}, err
 	}
 	l.target = t
-	do := func(args ...string) (resp.Reply, error) { return l.conn.Do(ctx, args...) }
+	do := func(args ...string) (resp.Reply, error) {
+		l.silence.asks(laneConn)
+		r, err := l.conn.Do(ctx, args...)
+		var se resp.ServerError
+		if err == nil || errors.As(err, &se) {
+			l.silence.answered(laneConn)
+		}
+		return r, err
+	}
 	for range 10 {
 		begun := time.Now()
 		if _, err := do("SELECT", "0"); err != nil {
@@ -230,7 +246,7 @@ func (l *Lane) begin() error {
 
 // opened reads what the server said to begin.
 func (l *Lane) opened() error {
-	if err := l.bound(l.conn.SetReadDeadline); err != nil {
+	if err := l.listen(); err != nil {
 		return err
 	}
 	l.begun = false
@@ -247,6 +263,7 @@ func (l *Lane) opened() error {
 	if _, err := l.conn.SkipReply(); err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
+	l.silence.answered(laneConn)
 	if null || string(got) != string(l.text) {
 		return errMoved
 	}
@@ -310,13 +327,14 @@ const ownReplies = 2
 // transaction is opened at once, so that no round trip is for that alone; until
 // then the connection is good for nothing else. Errors: *queueError.
 func (l *Lane) Commit(more bool) error {
-	if err := l.bound(l.conn.SetReadDeadline); err != nil {
+	if err := l.listen(); err != nil {
 		return err
 	}
 	var refused *queueError
 	for i := range l.queued + ownReplies {
 		if i%readPiece == readPiece-1 {
-			if err := l.bound(l.conn.SetReadDeadline); err != nil {
+			l.silence.answered(laneConn)
+			if err := l.listen(); err != nil {
 				return err
 			}
 		}
@@ -330,6 +348,7 @@ func (l *Lane) Commit(more bool) error {
 			refused = &queueError{Index: i, Err: se}
 		}
 	}
+	l.silence.answered(laneConn)
 	if refused != nil {
 		return refused
 	}
@@ -354,14 +373,16 @@ var execCommand = resp.AppendCommandStrings(nil, "EXEC")
 // *unmarkedError; errMoved and a *waitError when nothing was executed.
 // tell, unless nil, is called with each reply that is an integer.
 func (l *Lane) Answer(m Mark, tell func(i int, n int64)) (failed []resp.ExecError, err error) {
-	if err := l.bound(l.conn.SetReadDeadline); err != nil {
+	if err := l.listen(); err != nil {
 		return nil, err
 	}
 	r, err := l.conn.ReadExecInts(tell)
 	l.leave()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
+	}
+	l.silence.answered(laneConn)
+	switch {
 	case r.Null:
 		return nil, errMoved
 	case r.Err != "":

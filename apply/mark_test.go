@@ -56,6 +56,7 @@ func TestOwnKeys(t *testing.T) {
 		}
 	}
 }
+
 func TestParseMarkReadsTheVersionBefore(t *testing.T) {
 	m := Mark{Owner: "a.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: repl.ReplID(strings.Repeat("0f", 20)), Offset: 5, Start: 5}
 	old := strings.Replace(strings.Replace(m.String(), "v=2", "v=1", 1), " past=-", "", 1)

@@ -39,8 +39,8 @@ func (g *group) killOlder(ctx context.Context) error {
 	return nil
 }
 
-// restorer sends chunks over one connection.
-func (s *snapshot) restorer(ctx context.Context) error {
+// restorer sends chunks over one connection, which silence knows as id.
+func (s *snapshot) restorer(ctx context.Context, id int) error {
 	conn, err := s.g.job.dial(ctx)
 	if err != nil {
 		return err
@@ -70,9 +70,10 @@ func (s *snapshot) restorer(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
+			s.g.silence.asks(id)
 			err := s.use(conn, &db, c)
 			if err == nil {
-				err = s.restore(conn, c)
+				err = s.restore(conn, c, id)
 			}
 			if err != nil {
 				if ctx.Err() != nil {
@@ -80,6 +81,7 @@ func (s *snapshot) restorer(ctx context.Context) error {
 				}
 				return err
 			}
+			s.g.silence.answered(id)
 			s.water.done(c)
 			s.free <- c // never full: it has room for every chunk
 		}
@@ -111,7 +113,7 @@ func (s *snapshot) use(conn control, db *int, c *chunk) error {
 }
 
 // restore sends one chunk and reads its replies.
-func (s *snapshot) restore(conn control, c *chunk) error {
+func (s *snapshot) restore(conn control, c *chunk, id int) error {
 	for buf := c.buf; len(buf) > 0; {
 		if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
 			return err
@@ -127,6 +129,10 @@ func (s *snapshot) restore(conn control, c *chunk) error {
 	}
 	for i, cmd := range c.cmds {
 		if i%readPiece == 0 {
+			if i > 0 {
+				s.g.silence.answered(id)
+				s.g.silence.asks(id)
+			}
 			if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
 				return err
 			}

@@ -63,8 +63,9 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	eg, ectx := errgroup.WithContext(ctx)
-	for range snapshotConns {
-		eg.Go(g.guarded(func() error { return s.restorer(ectx) }))
+	defer g.silence.restored()
+	for i := range snapshotConns {
+		eg.Go(g.guarded(func() error { return s.restorer(ectx, restorerConn+i) }))
 	}
 	eg.Go(g.guarded(func() error {
 		defer close(s.full)

@@ -96,10 +96,10 @@ func (s *groupStatus) streaming(total int64) {
 	})
 }
 
-func (s *groupStatus) waits(w *waitError, now time.Time) {
+func (s *groupStatus) waits(w *waitError, since time.Time) {
 	s.update(func(st *Status) {
 		if st.Reason != w.reason {
-			st.Reason, st.Since = w.reason, now
+			st.Reason, st.Since = w.reason, since
 		}
 		st.What, st.Hint = w.err.Error(), hintFor(w.reason)
 	})
@@ -157,6 +157,7 @@ func stack() string { return string(debug.Stack()) }
 // hints say what to do while a reason lasts.
 var hints = map[string]string{
 	"target-unreachable":    "is the target up, and its address right? apply goes on by itself when it is back",
+	"target-silent":         "does it hang, or run something slow? the connection is given up after a while and made anew; apply goes on by itself",
 	"target-oom":            "the target is full and evicts nothing: give it more memory; apply goes on by itself",
 	"target-loading":        "the target is loading its data; apply goes on by itself",
 	"target-readonly":       "the target is a read-only replica: give --target the master's address, or wait for the failover to end",

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tairlift/internal/command"
+	"tairlift/internal/resp"
 )
 
 // target is what INFO told about the server that is written to.
@@ -67,7 +68,7 @@ func probe(ctx context.Context, c doer) (target, error) {
 		t.runID = "-"
 	}
 	if t.major == 0 {
-		return target{}, fmt.Errorf("ask the target for INFO: no redis_version in the %d bytes of the answer", len(r.Str))
+		return target{}, fmt.Errorf("%w: ask the target for INFO: no redis_version in the %d bytes of the answer", resp.ErrProtocol, len(r.Str))
 	}
 	return t, nil
 }

@@ -259,7 +259,7 @@ func TestWaitsAreBounded(t *testing.T) {
 	proxy.SetHook(func(int, int, [][]byte) redistest.Action { return redistest.Hang() })
 	p.write("INCR n")
 	var stop *StopError
-	if err := a.wait(); !errors.As(err, &stop) || stop.Reason != "target-unreachable" || !strings.Contains(stop.What, "--wait") {
+	if err := a.wait(); !errors.As(err, &stop) || stop.Reason != "target-silent" || !strings.Contains(stop.What, "--wait") {
 		t.Fatalf("run: got %v, want the wait to have ended it", err)
 	}
 }

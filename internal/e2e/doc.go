@@ -12,6 +12,8 @@
 //	TestTargetDies        capture goes on without a target, apply resumes
 //	TestTargetForgets     a target that comes back empty
 //	TestTargetFull        a target out of memory, in both phases
+//	TestTargetFaults      every state of a target, and of the way to it, that passes
+//	TestTargetGoesBack    a target that comes back with what it saved earlier
 //	TestLateApply         deadlines are the source's, however late they are applied
 //	TestRecordedSession   a recorded codis-server 3.2.11 as the source
 //	TestCopiesUnderWay    copies made all the time, in every manner, each followed by an apply

@@ -211,6 +211,8 @@ type groupStatus struct {
 	Reason   string `json:"reason"`
 	What     string `json:"what"`
 	Epoch    int    `json:"epoch"`
+	Hint     string `json:"hint"`
+	Since    string `json:"since"`
 	Source   *int64 `json:"source_offset"`
 	Captured *int64 `json:"captured_offset"`
 	Applied  *int64 `json:"applied_offset"`

@@ -106,14 +106,15 @@ func (r *rig) applyArgs(dir string, more ...string) []string {
 }
 
 // exact stops the writers and, once finish has brought everything to the
-// target, compares it with their tallies and with the sources.
-func (r *rig) exact(finish func()) {
+// target, compares it with their tallies and with the sources. Verify is given
+// the flags.
+func (r *rig) exact(finish func(), flags ...string) {
 	r.t.Helper()
 	writers := r.writers
 	r.rest()
 	finish()
 	r.tallied(writers, r.target)
-	r.identical()
+	r.identicalBy(append([]string{"--dir", r.dir}, flags...)...)
 }
 
 // tallied compares a target, and the sources, with what the writers wrote.

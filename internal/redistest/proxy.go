@@ -40,6 +40,10 @@ func Pass() Action { return Action{} }
 // would then run the other commands; use Reject there.
 func ReplyError(text string) Action { return Action{do: answer, reply: []byte("-" + text + "\r\n")} }
 
+// Answer answers the command by these bytes, whatever they are, and does not
+// forward it.
+func Answer(bytes string) Action { return Action{do: answer, reply: []byte(bytes)} }
+
 // Reject answers the command by "-text" and sends the server, in its place, a
 // command that it does not know. Inside MULTI the server so marks the
 // transaction as failed, and answers the EXEC by its own -EXECABORT: what a
