@@ -125,15 +125,16 @@ func (g *group) overtaken(e repl.Epoch) (bool, error) {
 }
 
 // awaitsEpoch tells whether what stopped the group is waited out, because a
-// full sync was asked for that has not arrived.
+// full sync was asked for and the group is not in its epoch yet. Once it is
+// whole there is one more session, which enters it.
 func (g *group) awaitsEpoch(err error) bool {
 	var stop *StopError
 	before, asked := g.job.o.NewEpoch[g.id]
-	if !asked || !errors.As(err, &stop) || stop.Reason == "internal-error" {
+	if !asked || g.renewed || !errors.As(err, &stop) || stop.Reason == "internal-error" || g.lane.Mark().Epoch > before {
 		return false
 	}
-	done, err := g.overtaken(before)
-	return err == nil && !done
+	g.renewed, err = g.overtaken(before)
+	return err == nil
 }
 
 // awaitRDB waits for the newest epoch behind a given one whose RDB has arrived
@@ -287,7 +288,7 @@ func (g *group) spoolErr(err error) error {
 		return stop("spool-pruned", "what was pruned does not come back: use a folder that still holds it; "+newEpochHint+"; `--keep epoch` keeps what a fresh target needs")
 	case errors.As(err, &missing) && missing.Hole && g.job.o.Changed != nil:
 		// Capture writes here itself, so nobody will fill it.
-		return stop("spool-corrupt", "run `tairlift spool check`; a disk has lost what was written: what follows needs a fresh --dir, or this segment from a copy")
+		return stop("spool-corrupt", "run `tairlift spool check`; a disk has lost what was written: restore this segment from a copy; or "+newEpochHint)
 	case errors.As(err, &missing) && missing.Hole && g.follows() && !g.damage.changing(missing.Path, missing.Error(), g.now(), g.job.o.hole):
 		return stop("spool-corrupt", "its file has stayed like that for a minute: if a copy of it was cut short, let it go on; if none was, copy the named segment again from where it was captured; then start the same command")
 	case errors.As(err, &missing), errors.Is(err, spool.ErrRDBIncomplete), errors.Is(err, spool.ErrNoEpoch):

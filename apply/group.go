@@ -43,6 +43,7 @@ type group struct {
 	stopped    error      // known before the first session
 	stoppedIn  repl.Epoch // the epoch that stopped is about
 	reseeding  bool       // see reseed
+	renewed    bool       // see awaitsEpoch
 	superseded repl.Epoch // what was doubtful before this epoch is forgotten
 
 	silence silence // shared with whoever asks for the status

@@ -491,7 +491,7 @@ func (l *Lane) Exclusive(ctx context.Context, others []string, decide func(texts
 	if err := l.conn.Flush(); err != nil {
 		return false, err
 	}
-	if err := l.bound(l.conn.SetReadDeadline); err != nil {
+	if err := l.listen(); err != nil {
 		return false, err
 	}
 	var refused error // the first one; EXEC is refused behind it
@@ -506,9 +506,11 @@ func (l *Lane) Exclusive(ctx context.Context, others []string, decide func(texts
 		}
 	}
 	r, err := l.conn.ReadExecInts(nil)
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, err
+	}
+	l.silence.answered(laneConn)
+	switch {
 	case refused != nil:
 		return false, refused
 	case r.Null:

@@ -46,7 +46,7 @@ func (g *group) rejected(b *Batch, failed []resp.ExecError) (stop, err error) {
 			Reason: "target-database",
 			What: fmt.Sprintf("group %s: the target lost database %d while it was used (%s); commands up to offset %s ran in another one",
 				g.id, rejects[astray].DB, rejects[astray].Error, b.end),
-			Hint: "give the target its databases back, empty it, and start over with a fresh --dir",
+			Hint: "give the target its databases back, then start the same command with --reseed: it loads the newest RDB again and makes the target equal",
 		}, nil
 	case g.onReject == RejectContinue:
 		g.log.Warn("command rejected by the target", "offset", rejects[0].Offset, "count", len(rejects), "error", rejects[0].Error)
@@ -112,7 +112,7 @@ func (g *group) unmarkedStop(r checkpoint.Reject) error {
 	return &StopError{
 		Reason: "mark-refused",
 		What:   fmt.Sprintf("group %s: the target executed a batch and refused its mark: %s; the batch up to offset %s would be applied twice", g.id, r.Error, r.Offset),
-		Hint:   "the rights of the target's account changed while it was used: restore them, empty the target, start over with a fresh --dir",
+		Hint:   "the rights of the target's account changed while it was used: restore them, then start the same command with --reseed: it loads the newest RDB again and makes the target equal",
 	}
 }
 

@@ -40,6 +40,9 @@ type Status struct {
 	// Applied: a next session goes on behind that batch, and may have to read it
 	// again. Valid in the stream phase.
 	Marked repl.Offset
+	// Current says that the positions are those of the target's mark; before
+	// that they are what the last process knew.
+	Current bool
 	// MarkSeen is when the mark was last read from the target or written to it;
 	// zero before that.
 	MarkSeen time.Time
@@ -108,7 +111,7 @@ func (s *groupStatus) waits(w *waitError, since time.Time) {
 // position shows m; marked is what of it is on the target.
 func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 	s.update(func(st *Status) {
-		st.Epoch, st.Phase = m.Epoch, m.Phase
+		st.Epoch, st.Phase, st.Current = m.Epoch, m.Phase, true
 		st.RDBDone, st.Keys = m.RDB, m.Keys
 		if m.Phase == checkpoint.PhaseStream {
 			st.Applied, st.Marked = m.Offset, marked.Start

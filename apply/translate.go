@@ -108,13 +108,13 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 		}
 	case command.Flush:
 		return t.stop("flush-in-stream", c, "would empty keys of other groups on the shared target",
-			"start over with a fresh --dir and an empty target; other groups go on meanwhile")
+			"other groups go on; "+newEpochHint)
 	case command.Slots:
 		return t.stop("slots-moving", c, "moves keys between Codis groups, which this version does not follow",
-			"let the slot migration end, then start over with a fresh --dir and an empty target")
+			"let the slot migration end; then "+newEpochHint)
 	case command.Unsupported:
 		return t.stop("unsupported-command", c, "is not supported",
-			"this version cannot replay it faithfully: keep it off the source, then start over with a fresh --dir and an empty target")
+			"this version cannot replay it faithfully: keep it off the source; then "+newEpochHint)
 	default:
 		if err := t.data(spec, c, recv); err != nil {
 			return err
@@ -183,7 +183,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 				why = "names a script whose body is not known, and not to be found in the spool: " + lost.Error()
 			}
 			return t.stop("script-unknown", c, why,
-				"start over with a fresh --dir and an empty target, so that the full sync brings the body")
+				newEpochHint)
 		}
 		args = append([][]byte{[]byte("EVAL"), body}, args[2:]...)
 		spec, raw = command.Lookup(args[0]), nil
@@ -259,7 +259,7 @@ func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, 
 		return slices.DeleteFunc(slices.Clone(c.Args), isOurs), nil
 	}
 	return nil, t.stop("unsupported-command", c, "names keys that are never copied beside others",
-		"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*), then start over with a fresh --dir and an empty target")
+		"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*); then "+newEpochHint)
 }
 
 // doubt remembers copies of keys whose command, as it was propagated, is not

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,6 +113,8 @@ func applyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "on-existing", Category: catHow, Value: "refuse", DefaultText: "refuse", Usage: "`POLICY` for a target that holds keys which are not this job's: refuse or replace"},
 		&cli.StringFlag{Name: "on-reject", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a command that the target refuses for good: stop or continue"},
 		&cli.StringFlag{Name: "on-flush", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a source that was flushed: stop"},
+		&cli.GenericFlag{Name: maxDeletes, Category: catHow, Value: &percent{1}, DefaultText: "1%", Usage: "delete `N%` of a group's keys at most behind a new full sync; above that the group stops (confirm-deletes). 100% is off"},
+		&cli.BoolFlag{Name: reseed, DisableDefaultText: true, Category: catHow, Usage: "where the target has lost its mark, or it does not belong to the spool: load the newest full sync again and make the target equal"},
 	}
 }
 
@@ -128,6 +131,20 @@ func (s *size) Set(v string) error {
 }
 
 func (s *size) String() string { return humanize.IBytes(uint64(s.n)) }
+
+// percent is a number given as 1% or 0.5%.
+type percent struct{ n float64 }
+
+func (p *percent) Set(v string) error {
+	n, err := strconv.ParseFloat(strings.TrimSuffix(v, "%"), 64)
+	if err != nil || !(n >= 0 && n <= 100) {
+		return fmt.Errorf("%q is not a percentage such as 1%% or 100%%", v)
+	}
+	p.n = n
+	return nil
+}
+
+func (p *percent) String() string { return strconv.FormatFloat(p.n, 'f', -1, 64) + "%" }
 
 // one reads a flag that has one of few values.
 func one(c *cli.Context, name string, known ...string) (string, error) {
@@ -257,6 +274,10 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 		existing, known := one(c, "on-existing", "refuse", "replace")
 		reject, known2 := one(c, "on-reject", "stop", "continue")
 		fail(known, known2)
+		if p, ok := c.Generic(maxDeletes).(*percent); ok {
+			o.MaxDeletes = p.n
+		}
+		o.DeletesAgreed, o.Reseed = c.IsSet(maxDeletes), c.Bool(reseed)
 		o.ReplaceExisting, o.ContinueOnReject = existing == "replace", reject == "continue"
 	}
 	if err != nil {
@@ -279,14 +300,17 @@ func has(c *cli.Context, name string) bool {
 	return false
 }
 
-// newEpoch is the flag that is for one run only.
-const newEpoch = "new-epoch"
+const (
+	newEpoch   = "new-epoch"
+	reseed     = "reseed"
+	maxDeletes = "max-deletes"
+)
 
 // once tells whether an argument is to be left out when the command is given
 // again.
 func once(arg string) bool {
 	name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
-	return strings.HasPrefix(arg, "-") && name == newEpoch
+	return strings.HasPrefix(arg, "-") && (name == newEpoch || name == reseed)
 }
 
 // commandLine is what a person types to run this again.

@@ -51,6 +51,9 @@ type Options struct {
 
 	ReplaceExisting  bool          // write to a target that holds foreign keys
 	ContinueOnReject bool          // a refused command makes its keys doubtful and stops nothing
+	MaxDeletes       float64       // percent of a group's keys that may be deleted behind a new full sync
+	DeletesAgreed    bool          // a person has named MaxDeletes
+	Reseed           bool          // load the newest RDB again where a mark is lost
 	Wait             time.Duration // bounds every wait for an endpoint; 0: none
 
 	SourceSecret, TargetSecret Secret
@@ -111,14 +114,16 @@ type run struct {
 	before   *ApplyFile                // what the run before published
 	// apartC and apartA are what earlier runs published of groups that are not
 	// of this one.
-	apartC  []CaptureGroup
-	apartA  []ApplyGroup
-	doubts  doubtCounts
-	trails  trails
-	room    *room // nil without capture
-	vouches *vouches
-	fatal   chan *Error   // cap 1: what ends the whole run
-	claimed chan struct{} // cap 1: the target is ours, which status should know at once
+	apartC []CaptureGroup
+	apartA []ApplyGroup
+	// epochsBefore are the newest epochs of groups that were asked for another.
+	epochsBefore map[repl.GroupID]repl.Epoch
+	doubts       doubtCounts
+	trails       trails
+	room         *room // nil without capture
+	vouches      *vouches
+	fatal        chan *Error   // cap 1: what ends the whole run
+	claimed      chan struct{} // cap 1: the target is ours, which status should know at once
 
 	mu   sync.Mutex // guards proc and done
 	proc Process
@@ -249,6 +254,29 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	}
 	r.setApart()
 	r.makeSessions()
+	return r.noteEpochs()
+}
+
+// noteEpochs remembers, before capture begins, which epochs a new one is to be
+// told from.
+func (r *run) noteEpochs() error {
+	if !r.o.NewEpoch {
+		return nil
+	}
+	r.epochsBefore = map[repl.GroupID]repl.Epoch{}
+	for _, group := range r.groups {
+		g, err := spool.OpenGroup(r.f.spoolDir(), r.f.rec.Job, group.ID)
+		if errors.Is(err, spool.ErrNoSpool) {
+			r.epochsBefore[group.ID] = 0
+			continue
+		}
+		if err == nil {
+			r.epochsBefore[group.ID], err = g.Newest()
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -137,8 +137,9 @@ func (r *run) standing(i int) standing {
 		return out
 	}
 	a := j.Status()[i]
-	// An epoch that another has followed, or is to follow, is no goal.
-	streams := a.Phase == checkpoint.PhaseStream && a.Epoch == c.Durable.Epoch
+	// An epoch that another has followed, or is to follow, is no goal; nor is what
+	// an earlier process knew, for the target may have lost it since.
+	streams := a.Current && a.Phase == checkpoint.PhaseStream && a.Epoch == c.Durable.Epoch
 	out.full = streams && !c.EpochDue
 	if out.full {
 		out.epoch, out.reached = a.Epoch, a.Applied
