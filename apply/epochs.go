@@ -353,6 +353,12 @@ func (g *group) markMissing(ctx context.Context) error {
 	if rec.Filled() {
 		return g.markLost("the target has lost the mark %s, and with it perhaps data")
 	}
+	if run, ok := g.job.hadMark(g.id); ok && (run == g.lane.target.runID || g.job.o.OnExisting == ExistingReplace) {
+		// It was there, and a server that runs on loses nothing by itself: somebody
+		// removed it, who may have finished the job. To begin again is not for a
+		// process that was there before.
+		return g.markLost("the mark %s was removed from the target while it was used")
+	}
 	// Nothing, or only a part of an RDB, had been written: that begins again,
 	// under the same conditions as the first time.
 	return g.job.claim(ctx)
@@ -362,6 +368,6 @@ func (g *group) markLost(what string) error {
 	return &StopError{
 		Reason: "mark-missing",
 		What:   fmt.Sprintf("group %s: "+what, g.id, g.lane.key),
-		Hint:   "is --target the right server? then start the same command with --reseed: it loads the newest RDB again and makes the target equal",
+		Hint:   "was the job finished from another folder, or is --target another server? if both are right, start the same command with --reseed: it loads the newest RDB again and makes the target equal",
 	}
 }

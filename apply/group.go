@@ -305,6 +305,7 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 	}
 	g.markSeen()
 	g.job.wrote(g.lane.target)
+	g.job.sawMark(g.id, g.lane.target)
 	if g.claimed {
 		return m, nil
 	}

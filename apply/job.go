@@ -91,9 +91,10 @@ type Job struct {
 	existing *existing
 	newStore bool // it knew no group when this process began
 
-	mu     sync.Mutex   // guards what follows, but claiming
-	dbs    map[int]bool // databases known to exist on the target
-	runID  string       // of the target that dbs is about
+	mu     sync.Mutex              // guards what follows, but claiming
+	had    map[repl.GroupID]string // on which run of the target a mark was seen last
+	dbs    map[int]bool            // databases known to exist on the target
+	runID  string                  // of the target that dbs is about
 	change chan struct{}
 
 	claiming sync.Mutex   // one claim at a time
@@ -132,7 +133,7 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	if o.markEntries == 0 {
 		o.markEntries = markEntries
 	}
-	j := &Job{o: o, owner: newOwner(), dbs: map[int]bool{}, change: make(chan struct{})}
+	j := &Job{o: o, owner: newOwner(), had: map[repl.GroupID]string{}, dbs: map[int]bool{}, change: make(chan struct{})}
 	for _, id := range o.Groups {
 		g, err := newGroup(j, id)
 		if err != nil {
@@ -244,6 +245,8 @@ func (j *Job) claim(ctx context.Context) error {
 		}
 		if r.Null {
 			missing = append(missing, g.id)
+		} else {
+			j.sawMark(g.id, t)
 		}
 	}
 	if err := j.o.Store.PutTarget(j.o.Addr); err != nil {
@@ -364,7 +367,26 @@ func (j *Job) writeMarks(ctx context.Context, conn doer, t target, missing []rep
 			return fmt.Errorf("write marks to the target: %w", err)
 		}
 	}
+	for _, id := range missing {
+		j.sawMark(id, t)
+	}
 	return nil
+}
+
+// sawMark notes that a run of the target has a group's mark.
+func (j *Job) sawMark(id repl.GroupID, t target) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.had[id] = t.runID
+}
+
+// hadMark is the run of the target that had a group's mark when this process
+// last saw it.
+func (j *Job) hadMark(id repl.GroupID) (run string, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	run, ok = j.had[id]
+	return run, ok
 }
 
 // Run applies until ctx ends, every group is done (UntilEnd), or every group

@@ -23,6 +23,18 @@ func markKey(job spool.JobID, g repl.GroupID) string {
 	return keyPrefix + "mark:" + job.String() + ":" + fmt.Sprintf("%04d", uint32(g))
 }
 
+// markGroup is the group whose mark has the name; ok is false when it is none
+// of the job's.
+func markGroup(job spool.JobID, name string) (g repl.GroupID, ok bool) {
+	num, ok := strings.CutPrefix(name, keyPrefix+"mark:"+job.String()+":")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(num, 10, 32)
+	g = repl.GroupID(n)
+	return g, err == nil && markKey(job, g) == name
+}
+
 // heartbeatPrefix begins the keys that the incumbent writes into a source.
 const heartbeatPrefix = "DTS_REDIS_TIMESTAMP_HEARTBEAT"
 

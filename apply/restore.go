@@ -9,24 +9,30 @@ import (
 	"time"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/repl"
 	"tairlift/internal/resp"
+	"tairlift/spool"
 )
 
 // connName names the connections that write outside a mark.
-func (g *group) connName() string {
-	return "tairlift-" + g.job.o.Job.String()[:12] + "-" + g.id.String()
+func connName(job spool.JobID, g repl.GroupID) string {
+	return "tairlift-" + job.String()[:12] + "-" + g.String()
 }
 
 // killOlder ends every connection of older sessions, after which none of their
 // bytes can be executed: our token is in the mark, and a connection writes
 // only after it has read the mark under its name.
 func (g *group) killOlder(ctx context.Context) error {
-	conn := control{g.lane.conn, g.lane.timeout}
+	return killNamed(ctx, control{g.lane.conn, g.lane.timeout}, connName(g.job.o.Job, g.id))
+}
+
+// killNamed ends the connections with a name.
+func killNamed(ctx context.Context, conn doer, name string) error {
 	r, err := conn.Do(ctx, "CLIENT", "LIST")
 	if err != nil {
 		return fmt.Errorf("list the target's connections: %w", err)
 	}
-	for _, id := range clientsNamed(string(r.Str), g.connName()) {
+	for _, id := range clientsNamed(string(r.Str), name) {
 		_, err := conn.Do(ctx, "CLIENT", "KILL", "ID", id)
 		var se resp.ServerError
 		if errors.As(err, &se) && se.Code() == "ERR" { // "No such client": it went by itself
@@ -46,7 +52,7 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.Do(ctx, "CLIENT", "SETNAME", s.g.connName()); err != nil {
+	if _, err := conn.Do(ctx, "CLIENT", "SETNAME", connName(s.g.job.o.Job, s.g.id)); err != nil {
 		return fmt.Errorf("name a connection to the target: %w", err)
 	}
 	key := markKey(s.g.job.o.Job, s.g.id)
