@@ -268,11 +268,11 @@ func (p *process) untilStatus(what, dir string, cond func(status) bool, more ...
 }
 
 // streaming waits until every group's RDB is on the target.
-func (p *process) streaming(dir string) {
+func (p *process) streaming(dir string, more ...string) {
 	p.t.Helper()
 	p.untilStatus("the stream phase", dir, func(s status) bool {
 		return len(s.Groups) > 0 && !slices.ContainsFunc(s.Groups, func(g groupStatus) bool { return g.Applied == nil })
-	})
+	}, more...)
 }
 
 // captured waits until what the sources had at the offsets is in the spool.

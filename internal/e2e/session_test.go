@@ -87,10 +87,7 @@ func TestRecordedSession(t *testing.T) {
 	if !strings.Contains(again.err.String(), "hint: ") {
 		t.Errorf("stderr has no hint: %s", again.err.String())
 	}
-	loosely := cmp.Comparer(func(a, b time.Time) bool {
-		return a.IsZero() == b.IsZero() && a.Sub(b).Abs() <= deadlineSlack
-	})
-	if diff := cmp.Diff(keyspace(t, plain), keyspace(t, target), loosely); diff != "" {
+	if diff := cmp.Diff(keyspace(t, plain), keyspace(t, target), deadlinesLoosely); diff != "" {
 		t.Errorf("keyspace (-plain server +target):\n%s", diff)
 	}
 	t.Logf("%d commands, stopped by %s behind offset %d", commands, reason, end)
@@ -99,6 +96,10 @@ func TestRecordedSession(t *testing.T) {
 // deadlineSlack is how far deadlines of the same command may be apart when it is
 // replayed twice.
 const deadlineSlack = time.Minute
+
+var deadlinesLoosely = cmp.Comparer(func(a, b time.Time) bool {
+	return a.IsZero() == b.IsZero() && a.Sub(b).Abs() <= deadlineSlack
+})
 
 // value is what a key holds.
 type value struct {

@@ -107,14 +107,22 @@ func (k *keeper) group(id repl.GroupID, targets []string, files []*ApplyFile) (k
 		if g.Reason == "spool-pruned" {
 			continue // it can never go on from here
 		}
-		f, ok := g.settled(k.now, k.margin)
+		margin := k.margin
+		tomb, err := k.f.tombstone(a.Target)
+		if err != nil {
+			return kept{}, err
+		}
+		if tomb != nil && tomb.State == tombFinished {
+			margin = 0 // a reopen goes on from the mark that was removed
+		}
+		f, ok := g.settled(k.now, margin)
 		if !ok {
-			return keepAll("where the mark on target %s stood %s before it was last seen is not known", a.Target, k.margin), nil
+			return keepAll("where the mark on target %s stood %s before it was last seen is not known", a.Target, margin), nil
 		}
 		if k.keep == KeepEpoch {
 			f = spool.Floor{Epoch: f.Epoch}
 		}
-		lower(f, fmt.Sprintf("target %s has applied it up to %s, %s ago or more", a.Target, floorText(f), k.margin))
+		lower(f, fmt.Sprintf("target %s has applied it up to %s, %s ago or more", a.Target, floorText(f), margin))
 	}
 	if lowest == nil {
 		return keepAll("no target can go on from this folder"), nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -226,6 +225,9 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if err := r.lock(); err != nil {
 		return r.unwritable(err)
 	}
+	if err := r.refuseFinished(); err != nil {
+		return err
+	}
 	if r.withCapture {
 		if err := r.greetSources(ctx); err != nil {
 			return err
@@ -341,29 +343,12 @@ func (r *run) anySpool() bool {
 // lock takes the stores of the halves that this run is.
 func (r *run) lock() (err error) {
 	if r.withCapture {
-		r.captures, err = checkpoint.OpenCapture(r.f.captureDB())
-		if errors.Is(err, checkpoint.ErrInUse) {
-			var p *Process
-			if c, _ := r.f.readCapture(); c != nil {
-				p = &c.Process
-			}
-			return inUse(r.f.path("capture"), p, err)
-		}
-		if err != nil {
+		if r.captures, err = r.f.lockCapture(); err != nil {
 			return err
 		}
 	}
 	if r.withApply {
-		dir := r.f.applyDir(r.target)
-		r.applies, err = checkpoint.OpenApply(filepath.Join(dir, "apply.db"))
-		if errors.Is(err, checkpoint.ErrInUse) {
-			var p *Process
-			if a, _ := r.f.readApply(r.target); a != nil {
-				p = &a.Process
-			}
-			return inUse(dir, p, err)
-		}
-		if err != nil {
+		if r.applies, err = r.f.lockApply(r.target); err != nil {
 			return err
 		}
 		before, err := r.applies.Target()

@@ -85,6 +85,11 @@ func readView(dir, state, target string, only Only) (Status, error) {
 	if err := v.chooseApply(f, target); err != nil {
 		return Status{}, err
 	}
+	if v.target != "" {
+		if v.tomb, err = f.tombstone(v.target); err != nil {
+			v.notes = append(v.notes, explain(err).What)
+		}
+	}
 	if v.spooled, err = f.spooled(v.capture); err != nil {
 		return Status{}, err
 	}
@@ -190,6 +195,9 @@ func (s *Status) Text(w io.Writer) error {
 		if p.side != nil {
 			fmt.Fprintf(&b, "%s: %s\n", p.name, p.side.text())
 		}
+	}
+	if s.Finish != nil {
+		fmt.Fprintf(&b, "finish: %s\n", s.Finish.text())
 	}
 	if sp := s.Spool; sp != nil {
 		fmt.Fprintf(&b, "spool: %s", humanize.IBytes(uint64(sp.Bytes)))

@@ -37,6 +37,8 @@ type Status struct {
 	Targets []string `json:"targets"` // all that this DIR was used with
 	Capture *Side    `json:"capture"` // null: never ran here
 	Apply   *Side    `json:"apply"`
+	// Finish is what a finish on this target has left; null: the job goes on.
+	Finish *buried `json:"finish"`
 	// SlotCoverage tells whether the groups are known to hold all slots of
 	// their cluster: a written list cannot tell.
 	SlotCoverage string `json:"slot_coverage"`
@@ -108,6 +110,7 @@ type view struct {
 	targets []string
 	capture *CaptureFile
 	apply   *ApplyFile
+	tomb    *tombstone // of the target; nil: the job goes on
 	// spooled stands in for capture where it left no status file.
 	spooled map[repl.GroupID]spool.Durable
 	now     time.Time
@@ -123,6 +126,7 @@ type sides struct {
 	aRun   bool
 	spool  spool.Durable // durable, from either source
 	toApp  bool          // the job has a target
+	tomb   *tombstone    // it is at its end there
 	now    time.Time
 }
 
@@ -137,7 +141,10 @@ func (v *view) status() Status {
 		s.Target = &v.target
 	}
 	var base sides
-	base.now, base.toApp = v.now, v.target != "" || v.apply != nil
+	base.now, base.toApp, base.tomb = v.now, v.target != "" || v.apply != nil, v.tomb
+	if v.tomb != nil {
+		s.Finish = v.tomb.told()
+	}
 	if v.capture != nil {
 		base.cp = &v.capture.Process
 		base.cRun = base.cp.running(v.now)
@@ -273,6 +280,10 @@ func (s *GroupStatus) set(state State, reason, what, hint string, since *time.Ti
 func (d *sides) state(s *GroupStatus) {
 	c, a := d.c, d.a
 	switch {
+	case d.tomb != nil && d.tomb.State == tombFinished:
+		s.set(Finished, "", "", "", d.tomb.At)
+	case d.tomb != nil:
+		s.set(StateStop, "finishing", "a finish of this job was begun and is not through", "start `tairlift finish` again; or `tairlift finish --reopen` takes it back", &d.tomb.Began)
 	case c != nil && c.State == "stopped" && c.Reason != "":
 		s.set(StateStop, c.Reason, c.What, c.Hint, c.Since)
 	case a != nil && a.State == "stopped" && a.Reason != "":
