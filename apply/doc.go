@@ -48,6 +48,10 @@
 // the group, unless Options.OnReject says otherwise. What apply itself cannot do
 // without (WATCH, its mark, ...) and is refused for good stops the group.
 //
+// A [Closing] ends all of that: it takes the marks over as a session does and
+// removes them. A process that has seen its mark and finds none on a target that
+// has run on since stops; it never begins again by itself.
+//
 // Glossary: a batch is what one EXEC executes; a lane is one serial way into
 // the target; a mark is a lane's position in the target; a key is doubtful when
 // its value may differ from the source's, until verify has found it equal.

@@ -4,9 +4,9 @@
 // The types: [Options] and [RunSync], [RunCapture], [RunApply] are a run;
 // [RunVerify], [RunStatus], [SpoolList], [SpoolCheck] and [SpoolDump] only look;
 // [SpoolPrune] removes what no target needs any more, and [Keep] does so while
-// capture runs; [ShowRDB] shows an RDB file, without any DIR; [Status] is a job
-// at one moment; [Error] is an end that is not a good one, with its exit [Code];
-// [Console] is stderr.
+// capture runs; [RunFinish] ends a job on a target, or reopens it; [ShowRDB]
+// shows an RDB file, without any DIR; [Status] is a job at one moment; [Error] is
+// an end that is not a good one, with its exit [Code]; [Console] is stderr.
 //
 // What lies in DIR:
 //
@@ -17,6 +17,7 @@
 //	capture/capture.db         capture's own store; its lock is that of capture
 //	apply/<target>/apply.db    the store of one target's apply, and its lock
 //	apply/<target>/target.json the target's address
+//	apply/<target>/finished.json what finish has left: the job is at its end there
 //
 // The first three travel with a copy; the stores of capture and apply never
 // do. No verb opens the store of another process: status files are what they

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"tairlift/apply"
@@ -119,7 +120,7 @@ func (f *finish) checkMark(g repl.GroupID) {
 	}
 	if m.Epoch != rec.Epoch || m.Phase != rec.Phase || m.Phase == checkpoint.PhaseStream && m.Offset != rec.Offset {
 		f.objectTo(g, "mark-differs", "`tairlift apply --until end` reads it and goes on from there; or another folder (a copy, or a --state) has applied this job",
-			"its mark on the target is %s, and this folder knows of %s", place(m.Epoch, m.Phase, m.Offset), place(rec.Epoch, rec.Phase, rec.Offset))
+			"its mark on the target is %s, and by what is known here it was %s", place(m.Epoch, m.Phase, m.Offset), place(rec.Epoch, rec.Phase, rec.Offset))
 	}
 }
 
@@ -153,12 +154,12 @@ func (f *finish) checkStatus() {
 		case g.State != StateStop:
 		case g.Reason == "not-running" || g.Reason == "interrupted" || g.Reason == "apply-not-running":
 		default:
-			f.object("stopped", g.Hint, "%s", about(g.ID, fmt.Sprintf("stopped (%s): %s", g.Reason, g.What)))
-			f.found[len(f.found)-1].Group = &g.ID
+			what := strings.TrimPrefix(g.What, "group "+g.ID.String()+": ")
+			f.objectTo(g.ID, "stopped", g.Hint, "stopped (%s): %s", g.Reason, what)
 		}
 	}
 	for _, t := range f.status.Taints {
-		f.object("taint", "`tairlift verify --level full` that ends identical shows that nothing is wrong", "taint: %s", t)
+		f.object("taint", "`tairlift verify --level full` tells whether anything differs, and clears doubtful keys when nothing does", "taint: %s", t)
 	}
 }
 
