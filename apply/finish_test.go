@@ -204,3 +204,24 @@ func TestMarkNames(t *testing.T) {
 		}
 	}
 }
+
+// Nobody owns a mark that cannot be read: it goes as it is, or not at all.
+func TestAMarkThatCannotBeReadIsRemovedAsItIs(t *testing.T) {
+	r := bareRig(t, 1)
+	r.target.Do(t, "SET", markKey(r.job, 1), "garbage")
+	c := r.closing()
+	marks, err := c.TakeOver(t.Context(), r.traces(c).Marks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.target.Do(t, "SET", markKey(r.job, 1), "other garbage")
+	if err := c.Remove(t.Context(), marks, nil); !errors.Is(err, ErrTaken) {
+		t.Errorf("remove what changed: got %v, want ErrTaken", err)
+	}
+	if marks := r.end(); len(marks) != 1 || marks[0].Text != "other garbage" {
+		t.Errorf("removed: got %v, want the mark as it was", marks)
+	}
+	if err := c.Restore(t.Context(), marks); err == nil {
+		t.Error("put back: got no error, want the mark refused")
+	}
+}

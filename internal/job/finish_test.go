@@ -88,8 +88,7 @@ func TestWhatSpeaksAgainstAFinish(t *testing.T) {
 			end := whole
 			tt.spoil(f, &end)
 			f.checkRunning()
-			f.checkApplied(1, end)
-			f.checkMark(1)
+			f.checkGroup(1, end)
 			f.checkStrangers()
 			f.checkStatus()
 			var got []string

@@ -45,8 +45,7 @@ func (f *finish) check(ctx context.Context) error {
 	}
 	f.checkRunning()
 	for _, g := range f.groups {
-		f.checkApplied(g.ID, ends[g.ID])
-		f.checkMark(g.ID)
+		f.checkGroup(g.ID, ends[g.ID])
 	}
 	f.checkStrangers()
 	f.checkStatus()
@@ -85,6 +84,16 @@ func (f *finish) spoolEnds() (map[repl.GroupID]spool.Durable, error) {
 	return ends, nil
 }
 
+// checkGroup looks at a group's mark, and then, if that is where apply has left
+// it, at the spool behind it.
+func (f *finish) checkGroup(g repl.GroupID, end spool.Durable) {
+	before := len(f.found)
+	f.checkMark(g)
+	if len(f.found) == before {
+		f.checkApplied(g, end)
+	}
+}
+
 // checkApplied compares what is applied with the end of the spool.
 func (f *finish) checkApplied(g repl.GroupID, end spool.Durable) {
 	rec, known := f.records[g]
@@ -119,7 +128,7 @@ func (f *finish) checkMark(g repl.GroupID) {
 		return
 	}
 	if m.Epoch != rec.Epoch || m.Phase != rec.Phase || m.Phase == checkpoint.PhaseStream && m.Offset != rec.Offset {
-		f.objectTo(g, "mark-differs", "`tairlift apply --until end` reads it and goes on from there; or another folder (a copy, or a --state) has applied this job",
+		f.objectTo(g, "mark-differs", "`tairlift apply --until end` reads it, settles what is open, and goes on from there; or another folder (a copy, or a --state) has applied this job",
 			"its mark on the target is %s, and by what is known here it was %s", place(m.Epoch, m.Phase, m.Offset), place(rec.Epoch, rec.Phase, rec.Offset))
 	}
 }

@@ -11,13 +11,10 @@ import (
 // there again, from the tombstone, which is removed then. Where it is killed in
 // between, the same call finds them there.
 func (f *finish) reopen(ctx context.Context) error {
-	missing, err := f.missing()
-	if err != nil {
-		return err
-	}
+	missing := f.missing()
 	f.checkReopen(len(missing) > 0)
 	if len(f.found) > 0 && !f.o.Force {
-		return f.refuse("what was done to the target since makes it unsafe to go on there")
+		return f.refuse("what became of the target since makes it unsafe to go on there")
 	}
 	if len(missing) > 0 || !f.traces.Listed {
 		err := f.closing.Restore(ctx, missing)
@@ -37,9 +34,11 @@ func (f *finish) reopen(ctx context.Context) error {
 	return f.show(finishResult{tombstone: f.begun, Reopened: true})
 }
 
-// missing are the marks to put back. One that is there must be at its place:
-// what another process has applied since is not to be applied again.
-func (f *finish) missing() (marks []apply.GroupMark, err error) {
+// missing are the marks to put back. One that is there vouches for the data
+// beside it, and stays. If it is at another place than it was removed from, the
+// target is not as it was: then the others are not known to fit it.
+func (f *finish) missing() (marks []apply.GroupMark) {
+	asBefore := true
 	for _, e := range f.begun.Groups {
 		was, err := apply.ParseMark(e.Mark)
 		if err != nil { // it was removed by --force, and of no use
@@ -51,12 +50,18 @@ func (f *finish) missing() (marks []apply.GroupMark, err error) {
 			continue
 		}
 		now, err := apply.ParseMark(text)
-		if err != nil || !apply.SamePlace(was, now) {
-			return nil, refused("another folder (a copy, or a --state) has applied this job since: go on from there, or start over with a fresh --dir and an empty target",
-				"target %s has a mark of group %s again, and it is not the one that was removed", f.target, e.ID)
+		if err == nil && apply.SamePlace(was, now) {
+			continue
 		}
+		asBefore = false
+		f.objectTo(e.ID, "mark-differs",
+			"the target went back in time, or another folder (a copy, or a --state) has applied this job since; --force leaves the mark as it is, and apply goes on from there as far as the spool allows",
+			"target %s has a mark of it again, %s, and it was removed %s", f.target, place(now.Epoch, now.Phase, now.Offset), place(was.Epoch, was.Phase, was.Offset))
 	}
-	return marks, nil
+	if !asBefore {
+		return nil
+	}
+	return marks
 }
 
 // checkReopen looks for a target that is no longer the one that was finished.
