@@ -45,13 +45,23 @@ func killNamed(ctx context.Context, conn doer, name string) error {
 	return nil
 }
 
-// restorer sends chunks over one connection, which silence knows as id.
-func (s *snapshot) restorer(ctx context.Context, id int) error {
+// outside opens a connection that may write outside the mark. It bears its name
+// before it reads the mark, so that a session whose token is not in there yet
+// will find it. The token alone would not do: a target that went back may show
+// it in another phase.
+func (s *snapshot) outside(ctx context.Context) (control, error) {
 	conn, err := s.g.job.dial(ctx)
 	if err != nil {
-		return err
+		return control{}, err
 	}
-	defer conn.Close()
+	if err := s.prove(ctx, conn); err != nil {
+		conn.Close()
+		return control{}, err
+	}
+	return conn, nil
+}
+
+func (s *snapshot) prove(ctx context.Context, conn control) error {
 	if _, err := conn.Do(ctx, "CLIENT", "SETNAME", connName(s.g.job.o.Job, s.g.id)); err != nil {
 		return fmt.Errorf("name a connection to the target: %w", err)
 	}
@@ -60,9 +70,20 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 	if err != nil {
 		return fmt.Errorf("get mark %s: %w", key, err)
 	}
-	if m, err := ParseMark(string(r.Str)); err != nil || m.Owner != s.owner {
+	m, err := ParseMark(string(r.Str))
+	if err != nil || m.Owner != s.owner || m.Epoch != s.epoch || m.Phase != checkpoint.PhaseRDB {
 		return errMoved
 	}
+	return nil
+}
+
+// restorer sends chunks over one connection, which silence knows as id.
+func (s *snapshot) restorer(ctx context.Context, id int) error {
+	conn, err := s.outside(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
 	release, err := conn.CloseOn(ctx)
 	if err != nil {
 		return err

@@ -179,7 +179,7 @@ func (s *snapshot) loadFunction(ctx context.Context, payload []byte) error {
 			Hint:   "use a target of version 7.0 or later, or delete the libraries on the source (FUNCTION DELETE) and start over",
 		}
 	}
-	conn, err := s.g.job.dial(ctx)
+	conn, err := s.outside(ctx)
 	if err != nil {
 		return err
 	}
