@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
@@ -162,16 +161,6 @@ func (r *holder) follows(ctx context.Context, h *holders, m Mark) error {
 	}
 	r.epoch, r.at, r.db = m.Epoch, m.Offset, m.DB
 	return nil
-}
-
-// groupOfMark tells whose mark a key of this job is.
-func (j *Job) groupOfMark(key string) (repl.GroupID, bool) {
-	num, ok := strings.CutPrefix(key, strings.TrimSuffix(markKey(j.o.Job, 0), "0000"))
-	if !ok {
-		return 0, false
-	}
-	id, err := repl.ParseGroupID(strings.TrimLeft(num, "0"))
-	return id, err == nil
 }
 
 // bits is a set of small numbers.

@@ -205,7 +205,7 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
 		err := scanKeys(ctx, conn, db, func(key []byte) error {
 			if isOurs(key) {
-				if id, ok := s.g.job.groupOfMark(string(key)); ok && db == 0 && id != s.g.id {
+				if id, ok := markGroup(s.g.job.o.Job, string(key)); ok && db == 0 && id != s.g.id {
 					s.others[string(key)] = id
 				}
 				return nil
