@@ -17,11 +17,21 @@ const (
 
 // silence is since when each connection of a group has waited for an answer, in
 // Unix nanoseconds; 0 where none is due. A connection that is made anew goes on
-// waiting for the first one, so that it tells for how long a target has hung.
+// waiting for the first one, so that it tells for how long a target has hung. A
+// nil one is told nothing.
 type silence [restorerConn + snapshotConns]atomic.Int64
 
-func (s *silence) asks(conn int)     { s[conn].CompareAndSwap(0, time.Now().UnixNano()) }
-func (s *silence) answered(conn int) { s[conn].Store(0) }
+func (s *silence) asks(conn int) {
+	if s != nil {
+		s[conn].CompareAndSwap(0, time.Now().UnixNano())
+	}
+}
+
+func (s *silence) answered(conn int) {
+	if s != nil {
+		s[conn].Store(0)
+	}
+}
 
 // restored forgets the connections of the RDB phase.
 func (s *silence) restored() {
