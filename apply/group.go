@@ -306,6 +306,10 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 	g.markSeen()
 	g.job.wrote(g.lane.target)
 	g.job.sawMark(g.id, g.lane.target)
+	if err := g.job.evictions.look(g.lane.target); err != nil {
+		g.lane.Close()
+		return Mark{}, err
+	}
 	if g.claimed {
 		return m, nil
 	}

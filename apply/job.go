@@ -85,11 +85,12 @@ type Options struct {
 
 // Job applies the spool of several groups to one target.
 type Job struct {
-	o        Options
-	owner    owner
-	groups   []*group
-	existing *existing
-	newStore bool // it knew no group when this process began
+	o         Options
+	owner     owner
+	groups    []*group
+	existing  *existing
+	newStore  bool // it knew no group when this process began
+	evictions *evictions
 
 	mu     sync.Mutex              // guards what follows, but claiming
 	had    map[repl.GroupID]string // on which run of the target a mark was seen last
@@ -143,6 +144,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	var err error
 	if j.existing, err = openExisting(o.StateDir, o.Job); err != nil {
+		return nil, err
+	}
+	if j.evictions, err = openEvictions(o); err != nil {
 		return nil, err
 	}
 	before, err := o.Store.Target()
@@ -281,6 +285,9 @@ func (j *Job) claim(ctx context.Context) error {
 		if err := j.refuseForeign(ctx, conn, t); err != nil {
 			return err
 		}
+		if err := j.evictions.begin(t); err != nil {
+			return err
+		}
 	}
 	return j.writeMarks(ctx, conn, t, missing)
 }
@@ -402,6 +409,8 @@ func (j *Job) Run(ctx context.Context) error {
 	errs := make([]error, len(j.groups))
 	taken, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var watching sync.WaitGroup
+	watching.Go(func() { j.watch(taken) })
 	for i, g := range j.groups {
 		wg.Go(func() {
 			errs[i] = g.run(taken)
@@ -416,6 +425,8 @@ func (j *Job) Run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	cancel()
+	watching.Wait()
 	for _, err := range errs {
 		if errors.Is(err, ErrTaken) {
 			return err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tairlift/internal/command"
 	"tairlift/internal/resp"
@@ -19,6 +20,9 @@ type target struct {
 	runID        string
 	role         string
 	cluster      bool
+	asked        time.Time     // when
+	evicted      int64         // keys, since it started; -1 is not known
+	policy       string        // maxmemory-policy
 	keyspace     map[int]int64 // database -> keys
 }
 
@@ -30,11 +34,11 @@ func (t target) caps() command.Caps {
 func (t target) setPXAT() bool { return t.major > 6 || t.major == 6 && t.minor >= 2 }
 
 func probe(ctx context.Context, c doer) (target, error) {
+	t := target{keyspace: map[int]int64{}, asked: time.Now(), evicted: -1}
 	r, err := c.Do(ctx, "INFO")
 	if err != nil {
 		return target{}, fmt.Errorf("ask the target for INFO: %w", err)
 	}
-	t := target{keyspace: map[int]int64{}}
 	for line := range strings.Lines(string(r.Str)) {
 		k, v, ok := strings.Cut(strings.TrimSpace(line), ":")
 		if !ok {
@@ -51,6 +55,12 @@ func probe(ctx context.Context, c doer) (target, error) {
 			t.runID = v
 		case "role":
 			t.role = v
+		case "evicted_keys":
+			if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+				t.evicted = n
+			}
+		case "maxmemory_policy":
+			t.policy = v
 		case "redis_mode":
 			t.cluster = v == "cluster"
 		default:

@@ -162,6 +162,7 @@ type Report struct {
 	Sample     *Sample    `json:"sample,omitempty"`
 	TTLDrifts  *Drift     `json:"ttl_drifts,omitempty"`
 	Examples   []Example  `json:"examples,omitempty"` // at most Options.Examples of each class
+	Taints     []string   `json:"taints"`             // what makes the target doubtful, whatever is equal; see Taint
 	Notes      []string   `json:"notes,omitempty"`
 	Reason     string     `json:"reason,omitempty"` // why an inconclusive run is
 	DurationMS int64      `json:"duration_ms"`
@@ -202,6 +203,16 @@ func (r *Report) decide(failed error) {
 		r.Verdict = NoDifferenceInSample
 	default:
 		r.Verdict = Identical
+	}
+}
+
+// Taint adds what makes the target doubtful. Only a comparison of every value
+// can say that it is equal all the same, and not even that one of what happened
+// during it.
+func (r *Report) Taint(what string, during bool) {
+	r.Taints = append(r.Taints, what)
+	if r.Verdict == Identical && (during || r.Level != LevelFull) {
+		r.Verdict, r.Reason = Inconclusive, what
 	}
 }
 
@@ -310,7 +321,7 @@ func (c *Counts) of(class Class) int64 {
 func (t *tally) report(level Level, took time.Duration) Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := Report{Level: level, PerDB: []DBCounts{}, DurationMS: took.Milliseconds(), TTLDrifts: t.drift.summary()}
+	r := Report{Level: level, PerDB: []DBCounts{}, Taints: []string{}, DurationMS: took.Milliseconds(), TTLDrifts: t.drift.summary()}
 	for db, c := range t.dbs {
 		e := t.expires[db]
 		r.PerDB = append(r.PerDB, DBCounts{DB: db, Counts: *c, SourceExpires: e[0], TargetExpires: e[1]})

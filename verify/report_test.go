@@ -2,6 +2,7 @@ package verify
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -94,6 +95,32 @@ func TestPrintableKeysAreShownAsTheyAre(t *testing.T) {
 	for key, want := range map[string]bool{"user:77": true, "ключ": true, "a b": true, "a\nb": false, "\xff": false, "\x1b[31m": false} {
 		if got := printable(key); got != want {
 			t.Errorf("%q: got %v, want %v", key, got, want)
+		}
+	}
+}
+
+func TestATaintBoundsWhatALevelMayClaim(t *testing.T) {
+	for _, tt := range []struct {
+		level  Level
+		was    Verdict
+		during bool
+		want   Verdict
+	}{
+		{LevelFull, Identical, false, Identical},
+		{LevelFull, Identical, true, Inconclusive},
+		{LevelKeys, Identical, false, Inconclusive},
+		{LevelCounts, Identical, false, Inconclusive},
+		{LevelSample, NoDifferenceInSample, true, NoDifferenceInSample},
+		{LevelKeys, Different, true, Different},
+		{LevelFull, Inconclusive, true, Inconclusive},
+	} {
+		r := Report{Level: tt.level, Verdict: tt.was}
+		r.Taint("keys were evicted", tt.during)
+		if r.Verdict != tt.want || len(r.Taints) != 1 {
+			t.Errorf("%s %s, during %v: got %s with %v, want %s", tt.level, tt.was, tt.during, r.Verdict, r.Taints, tt.want)
+		}
+		if tt.was != tt.want && !strings.Contains(r.Line(), "INCONCLUSIVE") || tt.was != tt.want && !strings.Contains(r.Line(), "evicted") {
+			t.Errorf("%s: line: got %q, want inconclusive, and why", tt.level, r.Line())
 		}
 	}
 }

@@ -22,6 +22,9 @@ func (r *Report) Text(w io.Writer) error {
 	if r.classTable(&b) {
 		b.WriteByte('\n')
 	}
+	for _, t := range r.Taints {
+		fmt.Fprintf(&b, "taint: %s\n", t)
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)
 	}

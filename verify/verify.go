@@ -125,7 +125,7 @@ type run struct {
 func Run(ctx context.Context, o Options) (Report, error) {
 	r := &run{o: o, begun: time.Now(), probe: dumpProbe}
 	if err := r.options(); err != nil {
-		return Report{Verdict: Inconclusive, Level: r.o.Level, PerDB: []DBCounts{}, Reason: err.Error()}, err
+		return Report{Verdict: Inconclusive, Level: r.o.Level, PerDB: []DBCounts{}, Taints: []string{}, Reason: err.Error()}, err
 	}
 	defer r.close()
 	err := r.all(ctx)

@@ -69,7 +69,7 @@ var captureHints = map[string]string{
 
 // applyFile is what apply is doing now.
 func applyFile(p Process, target string, j *apply.Job, doubts *doubtCounts, done func(repl.GroupID) bool) *ApplyFile {
-	f := &ApplyFile{Process: p, Target: target, Groups: []ApplyGroup{}}
+	f := &ApplyFile{Process: p, Target: target, Evictions: j.Evictions(), Groups: []ApplyGroup{}}
 	for _, st := range j.Status() {
 		g := ApplyGroup{
 			ID: st.Group, State: string(st.State), Reason: st.Reason, What: st.What, Hint: st.Hint, Since: moment(st.Since),

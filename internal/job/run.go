@@ -456,6 +456,9 @@ func (r *run) view() *view {
 // connecting stands in for apply until the target has answered.
 func (r *run) connecting(p Process) *ApplyFile {
 	a := &ApplyFile{Process: p, Target: r.target}
+	if r.before != nil {
+		a.Evictions = r.before.Evictions
+	}
 	for _, g := range r.groups {
 		out := ApplyGroup{ID: g.ID}
 		if r.before != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tairlift/checkpoint"
 	"tairlift/internal/repl"
 	"tairlift/spool"
 )
@@ -128,6 +129,8 @@ type sides struct {
 	toApp  bool          // the job has a target
 	tomb   *tombstone    // it is at its end there
 	now    time.Time
+
+	evicted checkpoint.Evictions // by the target
 }
 
 // status puts a view together.
@@ -153,7 +156,11 @@ func (v *view) status() Status {
 	if v.apply != nil {
 		base.ap = &v.apply.Process
 		base.aRun = base.ap.running(v.now)
+		base.evicted = v.apply.Evictions
 		s.Apply = side(base.ap, base.aRun)
+		if text := evictedText(base.evicted); text != "" {
+			s.Taints = append(s.Taints, text+": "+evictedHint)
+		}
 	}
 	s.Running = base.cRun || base.aRun
 	s.CaughtUp = len(v.groups) > 0
@@ -436,6 +443,7 @@ func (d *sides) applying(s *GroupStatus) {
 			}
 		case a.Doubtful > 0, a.Forgotten:
 			s.Reason = "doubtful-keys"
+		case d.evicting(s):
 		case d.sampled() && s.LagBytes != nil && (*s.LagBytes == 0 || s.LagSecs != nil && *s.LagSecs < 1):
 			s.State = InSync
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"tairlift/checkpoint"
 	"tairlift/internal/repl"
 	"tairlift/spool"
 )
@@ -96,8 +97,9 @@ type CaptureGroup struct {
 // ApplyFile is DIR/status/apply-<target>.json.
 type ApplyFile struct {
 	Process
-	Target string       `json:"target"`
-	Groups []ApplyGroup `json:"groups"`
+	Target    string               `json:"target"`
+	Evictions checkpoint.Evictions `json:"evictions"`
+	Groups    []ApplyGroup         `json:"groups"`
 }
 
 // ApplyGroup is what apply publishes of one group.

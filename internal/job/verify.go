@@ -62,7 +62,14 @@ func RunVerify(ctx context.Context, o VerifyOptions) error {
 	for _, g := range groups {
 		vo.Sources = append(vo.Sources, verify.Source{Group: g.ID, Addr: g.Addr, Secret: o.SourceSecret})
 	}
+	var known checkpoint.Evictions
+	if a, err := f.readApply(target); err == nil && a != nil {
+		known = a.Evictions
+	}
+	before := lookForEvictions(ctx, o, target, known)
 	report, err := verify.Run(ctx, vo)
+	after := lookForEvictions(ctx, o, target, before)
+	taint(&report, before, after)
 	console.Done()
 	if o.JSON {
 		if e := json.NewEncoder(o.Out).Encode(&report); e != nil {
@@ -77,7 +84,7 @@ func RunVerify(ctx context.Context, o VerifyOptions) error {
 		return end
 	}
 	if report.Verdict == verify.Identical && level == verify.LevelFull {
-		f.clearDoubts(groups, target, console)
+		f.clearTaints(groups, target, before, console)
 	}
 	return nil
 }
@@ -179,9 +186,10 @@ func noAuth(err error) bool {
 	return resp.IsNoAuth(err) || strings.Contains(err.Error(), "NOAUTH ")
 }
 
-// clearDoubts forgets doubtful keys once all keys of all groups were found
-// equal. While apply runs it holds its store, and they stay.
-func (f *folder) clearDoubts(groups []Group, target string, console *Console) {
+// clearTaints forgets doubtful keys, and what was evicted before they were
+// looked at, once all keys of all groups were found equal. While apply runs it
+// holds its store, and they stay.
+func (f *folder) clearTaints(groups []Group, target string, evicted checkpoint.Evictions, console *Console) {
 	for _, g := range f.rec.Groups {
 		if !slices.Contains(groups, g) {
 			return
@@ -193,20 +201,20 @@ func (f *folder) clearDoubts(groups []Group, target string, console *Console) {
 	}
 	store, err := checkpoint.OpenApply(path)
 	if errors.Is(err, checkpoint.ErrInUse) {
-		console.Log.Info("doubtful keys are kept while apply runs", "target", target)
+		console.Log.Info("taints are kept while apply runs; verify once more when it has ended", "target", target)
 		return
 	}
 	if err != nil {
-		console.Log.Warn("doubtful keys cannot be cleared", "error", err)
+		console.Log.Warn("taints cannot be cleared", "error", err)
 		return
 	}
 	defer store.Close()
-	if err := f.clearIn(store, target, idsOf(groups)); err != nil {
-		console.Log.Warn("doubtful keys cannot be cleared", "error", err)
+	if err := f.clearIn(store, target, evicted, idsOf(groups)); err != nil {
+		console.Log.Warn("taints cannot be cleared", "error", err)
 	}
 }
 
-func (f *folder) clearIn(store *checkpoint.Apply, target string, groups []repl.GroupID) error {
+func (f *folder) clearIn(store *checkpoint.Apply, target string, evicted checkpoint.Evictions, groups []repl.GroupID) error {
 	n := 0
 	for _, g := range groups {
 		rec, _, err := store.Group(g)
@@ -220,16 +228,21 @@ func (f *folder) clearIn(store *checkpoint.Apply, target string, groups []repl.G
 			return err
 		}
 	}
-	if n == 0 {
+	if n == 0 && evicted.Count == 0 {
 		return nil
 	}
 	if err := store.ClearDoubts(); err != nil {
+		return err
+	}
+	evicted = evicted.Cleared()
+	if err := store.PutEvictions(evicted); err != nil {
 		return err
 	}
 	a, err := f.readApply(target)
 	if a == nil || err != nil {
 		return err
 	}
+	a.Evictions = evicted
 	for i := range a.Groups {
 		a.Groups[i].Doubtful, a.Groups[i].DoubtWhy, a.Groups[i].Forgotten = 0, nil, false
 	}

@@ -74,7 +74,7 @@ func TestDoubts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.claim, func(t *testing.T) {
 			f, path := doubtful(t)
-			f.clearDoubts(tt.groups, tt.target, NewConsole(nil, ConsoleOptions{}))
+			f.clearTaints(tt.groups, tt.target, checkpoint.Evictions{}, NewConsole(nil, ConsoleOptions{}))
 			if stored, published := doubts(t, f, path); stored != tt.want || published != tt.want {
 				t.Errorf("got %d stored and %d published, want %d", stored, published, tt.want)
 			}
@@ -86,7 +86,7 @@ func TestDoubts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.clearDoubts(both, "t:1", NewConsole(nil, ConsoleOptions{}))
+		f.clearTaints(both, "t:1", checkpoint.Evictions{}, NewConsole(nil, ConsoleOptions{}))
 		held.Close()
 		if stored, published := doubts(t, f, path); stored != 1 || published != 1 {
 			t.Errorf("got %d stored and %d published, want 1", stored, published)
@@ -94,7 +94,7 @@ func TestDoubts(t *testing.T) {
 	})
 	t.Run("of a fresh folder are none, and nothing is made", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "fresh")
-		(&folder{dir: dir, fresh: true}).clearDoubts(both, "t:1", NewConsole(nil, ConsoleOptions{}))
+		(&folder{dir: dir, fresh: true}).clearTaints(both, "t:1", checkpoint.Evictions{}, NewConsole(nil, ConsoleOptions{}))
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			t.Errorf("%s was made", dir)
 		}
