@@ -14,6 +14,8 @@
 //	TestTargetFull        a target out of memory, in both phases
 //	TestTargetFaults      every state of a target, and of the way to it, that passes
 //	TestTargetGoesBack    a target that comes back with what it saved earlier
+//	TestEvictionsAreATaint  keys that the target evicts, in status and verify
+//	TestOwner             two processes for one target, with bytes of the first on the way
 //	TestLateApply         deadlines are the source's, however late they are applied
 //	TestRecordedSession   a recorded codis-server 3.2.11 as the source
 //	TestCopiesUnderWay    copies made all the time, in every manner, each followed by an apply

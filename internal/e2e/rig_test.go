@@ -107,7 +107,7 @@ func (r *rig) applyArgs(dir string, more ...string) []string {
 
 // exact stops the writers and, once finish has brought everything to the
 // target, compares it with their tallies and with the sources. Verify is given
-// the flags.
+// the flags, beside the folder.
 func (r *rig) exact(finish func(), flags ...string) {
 	r.t.Helper()
 	writers := r.writers
