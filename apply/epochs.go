@@ -361,7 +361,12 @@ func (g *group) markMissing(ctx context.Context) error {
 	}
 	// Nothing, or only a part of an RDB, had been written: that begins again,
 	// under the same conditions as the first time.
-	return g.job.claim(ctx)
+	err = g.job.claim(ctx)
+	var refused *RefusedError
+	if rec.Claimed && errors.As(err, &refused) { // the mark alone is gone
+		return g.markLost()
+	}
+	return err
 }
 
 func (g *group) markLost(what string) error {

@@ -291,6 +291,10 @@ func (g *group) epoch(ctx context.Context, info spool.EpochInfo) error {
 func (g *group) takeOver(ctx context.Context) (Mark, error) {
 	g.lane.anew = g.reseeding
 	m, err := g.lane.Open(ctx)
+	if errors.Is(err, errNoMark) && g.lane.target.role == "slave" {
+		// What it holds once it is a master again is its master's affair.
+		return Mark{}, &waitError{reason: "target-readonly", err: fmt.Errorf("the target is a replica, which holds no mark %s", g.lane.key)}
+	}
 	if errors.Is(err, errNoMark) {
 		if err := g.markMissing(ctx); err != nil {
 			return Mark{}, err

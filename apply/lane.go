@@ -163,6 +163,9 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 		if r.Null && !l.anew {
 			return Mark{}, errNoMark
 		}
+		if r.Type != '$' {
+			return Mark{}, fmt.Errorf("%w: GET of mark %s was answered by type %q", resp.ErrProtocol, l.key, r.Type)
+		}
 		m, err := ParseMark(string(r.Str))
 		if err != nil && l.anew {
 			m, err = Mark{Owner: l.owner.token(0)}, nil
