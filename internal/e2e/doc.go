@@ -13,6 +13,7 @@
 //	TestTargetForgets     a target that comes back empty
 //	TestTargetFull        a target out of memory, in both phases
 //	TestTargetFaults      every state of a target, and of the way to it, that passes
+//	TestTargetFaultsInTheFullPhase  some of them while an RDB is restored
 //	TestTargetGoesBack    a target that comes back with what it saved earlier
 //	TestEvictionsAreATaint  keys that the target evicts, in status and verify
 //	TestOwner             two processes for one target, with bytes of the first on the way

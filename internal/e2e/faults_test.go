@@ -3,6 +3,9 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -186,17 +189,32 @@ func strangeTarget(what, text string) fault {
 	return fault{name: "that answers with " + what, reason: "target-protocol", begin: begin, end: end}
 }
 
-// suffers lets a fault begin, waits until status names it and capture has gone
-// on meanwhile, lets it end, and waits until apply has gone on by itself.
+// suffers is meets, and then waits until apply has gone on by itself.
 func (f *faulty) suffers(x fault) {
+	t := f.t
+	t.Helper()
+	begun := time.Now()
+	f.meets(x, func() {})
+	w := f.writers[0]
+	n := f.counted(w)
+	f.p.until("apply to go on by itself once the target is no more "+x.name, func() bool { return f.counted(w) > n+20 })
+	f.p.untilStatus("no reason any more, once the target is no more "+x.name, f.dir, func(s status) bool { return !s.has(x.reason) })
+	t.Logf("%s: %s, %s in all", x.name, x.reason, time.Since(begun).Round(10*time.Millisecond))
+}
+
+// meets lets a fault begin, waits until status names it and capture has gone on
+// meanwhile, and lets it end. It calls then once it has begun.
+func (f *faulty) meets(x fault, then func()) {
 	t := f.t
 	t.Helper()
 	if major, _ := f.target.Version(); major < x.since {
 		t.Logf("%s: not by this target", x.name)
+		then()
 		return
 	}
 	begun := time.Now()
 	x.begin(f)
+	then()
 	named := func(what string, goals []int64) status {
 		t.Helper()
 		return f.p.untilStatus(what+", while the target is "+x.name, f.dir, func(s status) bool {
@@ -231,11 +249,6 @@ func (f *faulty) suffers(x fault) {
 		_, err := f.target.DoErr("DBSIZE")
 		return err == nil
 	})
-	w := f.writers[0]
-	n := f.counted(w)
-	f.p.until("apply to go on by itself once the target is no more "+x.name, func() bool { return f.counted(w) > n+20 })
-	f.p.untilStatus("no reason any more, once the target is no more "+x.name, f.dir, func(s status) bool { return !s.has(x.reason) })
-	t.Logf("%s: %s, %s in all", x.name, x.reason, time.Since(begun).Round(10*time.Millisecond))
 }
 
 func newFaulty(t *testing.T, groups int, target ...redistest.Option) *faulty {
@@ -296,6 +309,53 @@ func TestTargetFaults(t *testing.T) {
 			}, tt.args...)
 		})
 	}
+}
+
+// TestTargetFaultsInTheFullPhase stops the restoring of an RDB again and again,
+// each time for a fault of the target.
+func TestTargetFaultsInTheFullPhase(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t, 1)
+	f.fill(10_000)
+	f.write()
+	reached, release, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	free := sync.OnceFunc(func() { close(over) })
+	t.Cleanup(free) // else what waits in the hook would be waited for
+	const every = 2500 // entries; what is repeated counts too
+	var entries atomic.Int64
+	f.proxy.SetHook(func(_, _ int, args [][]byte) redistest.Action {
+		if word := string(args[0]); word == "RESTORE" || word == "SET" && !strings.HasPrefix(string(args[1]), "tairlift:") {
+			if entries.Add(1)%every == 0 {
+				select {
+				case reached <- struct{}{}:
+				case <-over:
+				}
+				select {
+				case <-release:
+				case <-over:
+				}
+			}
+		}
+		return redistest.Pass()
+	})
+	f.p = start(t, f.args()...)
+	f.p.untilStatus("the RDB to be captured", f.dir, func(s status) bool { return len(s.Groups) == 1 && s.Groups[0].Captured != nil })
+	forgetful := deadTarget() // for nothing is saved
+	forgetful.name = "dead, and back with nothing"
+	for _, x := range []fault{stoppedTarget(), busyTarget(), loadingTarget(), forgetful} {
+		select {
+		case <-reached:
+		case <-f.p.exited:
+		}
+		f.p.alive()
+		f.meets(x, func() { release <- struct{}{} })
+		t.Logf("%s, at entry %d", x.name, entries.Load())
+	}
+	free()
+	f.exact(func() {
+		f.p.applied(f.dir, f.offsets())
+		f.p.interrupt()
+	})
 }
 
 // A target that comes back with what it had saved earlier is brought up again
