@@ -364,7 +364,7 @@ func (g *group) markMissing(ctx context.Context) error {
 	err = g.job.claim(ctx)
 	var refused *RefusedError
 	if rec.Claimed && errors.As(err, &refused) { // the mark alone is gone
-		return g.markLost()
+		return g.markLost("the target has lost the mark %s alone, beside the data")
 	}
 	return err
 }
