@@ -86,19 +86,25 @@ func final(err error) bool {
 	return errors.As(err, &refused) && refused.Permanent()
 }
 
+const (
+	hintSecret   = "set TAIRLIFT_SOURCE_PASSWORD or --source-password-file to the password of this source"
+	hintRefused  = "give the address of the group's own server, not of a proxy, with a user that may run PSYNC and REPLCONF"
+	hintProtocol = "give the address of the group's own server, not of a proxy"
+)
+
 // neverReached is the answer to a source that did not prove to be one.
 func (s *Session) neverReached(reason string, err error) *StopError {
 	stop := &StopError{Group: s.o.Group, Reason: reason, NeverReached: true, Err: err}
 	switch reason {
 	case ReasonAuth:
 		stop.What = fmt.Sprintf("source %s refused the password: %s", s.o.Addr, replyOf(err))
-		stop.Hint = "set TAIRLIFT_SOURCE_PASSWORD or --source-password-file to the password of this source"
+		stop.Hint = hintSecret
 	case ReasonRefused:
 		stop.What = fmt.Sprintf("source %s refused PSYNC: %s", s.o.Addr, replyOf(err))
-		stop.Hint = "give the address of the group's own server, not of a proxy, with a user that may run PSYNC and REPLCONF"
+		stop.Hint = hintRefused
 	case ReasonProtocol:
 		stop.What = fmt.Sprintf("source %s does not answer as a Redis server: %s", s.o.Addr, oneLine(err))
-		stop.Hint = "give the address of the group's own server, not of a proxy"
+		stop.Hint = hintProtocol
 	default:
 		stop.What = fmt.Sprintf("source %s was never reached: %s", s.o.Addr, oneLine(err))
 		stop.Hint = "check the address of the group and that this machine may connect to it"
@@ -108,11 +114,25 @@ func (s *Session) neverReached(reason string, err error) *StopError {
 
 // waitedOut is the answer to a source that did not come back within MaxWait.
 func (s *Session) waitedOut(reason string, err error) *StopError {
-	return &StopError{
+	stop := &StopError{
 		Group: s.o.Group, Reason: reason, Err: err,
 		What: fmt.Sprintf("source %s gave no stream for %s: %s", s.o.Addr, s.o.MaxWait, oneLine(err)),
-		Hint: "start it again when the source is back; it goes on where it stopped",
 	}
+	switch reason {
+	case ReasonAuth:
+		stop.Hint = hintSecret
+	case ReasonRefused:
+		stop.Hint = hintRefused
+	case ReasonProtocol:
+		stop.Hint = hintProtocol
+	case ReasonCut:
+		stop.Hint = "look into the source's log: its BGSAVE fails, or its client-output-buffer-limit or repl-timeout for replicas is too small; then start it again"
+	case ReasonDamaged:
+		stop.Hint = "the network or the source's memory damages data: check both, then start it again"
+	default:
+		stop.Hint = "start it again when the source is back; it goes on where it stopped"
+	}
+	return stop
 }
 
 // spoolFailed is the answer to a spool that cannot be read or written.

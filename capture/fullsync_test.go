@@ -116,7 +116,7 @@ func TestSourceThatCutsEachFullSyncIsWaitedForNoLongerThanMaxWait(t *testing.T) 
 	o.MaxWait = 50 * time.Millisecond
 	s := start(t, o)
 	stop := s.stopped()
-	if stop.NeverReached || stop.Reason != ReasonCut || stop.Hint == "" || !strings.Contains(stop.What, "gave no stream for 50ms") {
+	if stop.NeverReached || stop.Reason != ReasonCut || !strings.Contains(stop.Hint, "client-output-buffer-limit") || !strings.Contains(stop.What, "gave no stream for 50ms") {
 		t.Errorf("got %+v, want %s of a source that was reached, with a hint", stop, ReasonCut)
 	}
 	nothingYet(t, s, m)

@@ -48,10 +48,16 @@ func (r *run) connect() error {
 	err = l.capture()
 	l.quiet()
 	if r.ctx.Err() == nil {
-		if errors.Is(err, errUnblocked) && l.ackErr != nil {
-			return errors.Join(l.ackErr, err)
+		if !errors.Is(err, errUnblocked) || l.ackErr == nil {
+			return err
 		}
-		return err
+		// That reading was stopped says nothing: this is why.
+		why := fmt.Errorf("acknowledge: %w", l.ackErr)
+		if rdb := new(rdbError); errors.As(err, &rdb) {
+			rdb.err = why
+			return err
+		}
+		return why
 	}
 	return l.goodbye()
 }

@@ -201,6 +201,9 @@ func (r *run) follow() error {
 			return r.s.neverReached(reason, err)
 		}
 		pause, what := r.again(failures, err)
+		if left := r.s.o.MaxWait - now.Sub(since); left > 0 {
+			pause = min(pause, left)
+		}
 		if st := r.s.Status(); st.State != Waiting || st.Reason != reason {
 			r.s.o.Log.Warn("waiting for the source", "reason", reason, "addr", r.s.o.Addr, "err", what)
 		}

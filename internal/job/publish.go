@@ -60,7 +60,7 @@ var captureHints = map[string]string{
 	capture.ReasonMasterDown:  "this replica has lost its master: capture goes on when the link is back; or give --group the master's address",
 	capture.ReasonRefused:     "give --group the address of the group's own server, not of a proxy, with a user that may run PSYNC and REPLCONF",
 	capture.ReasonQueue:       "its turn comes when others are through (--max-full-syncs-per-host, --max-full-syncs)",
-	capture.ReasonCut:         "a new full sync begins by itself; if each one is cut, the source's log says why: often its client-output-buffer-limit or repl-timeout for replicas is too small",
+	capture.ReasonCut:         "a new full sync begins by itself; if each one is cut, the source's log says why: its BGSAVE fails, or its client-output-buffer-limit or repl-timeout for replicas is too small",
 	capture.ReasonDamaged:     "a new full sync begins by itself; if this stays, the network or the source's memory damages data: check both",
 	capture.ReasonProtocol:    "give --group the address of the group's own server, not of a proxy; capture goes on by itself when the source answers as one",
 	capture.ReasonQuota:       "capture goes on by itself when there is room: `tairlift spool prune --keep applied` removes what is applied, --keep applied does so all the time, or raise --max-spool, which must hold the largest RDB",
