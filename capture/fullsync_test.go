@@ -136,3 +136,24 @@ func TestRDBWithoutAChecksumIsTaken(t *testing.T) {
 	}
 	sameData(t, e.load(t, src), src)
 }
+
+func TestReplicaThatIsReadAnewOpensAnEpoch(t *testing.T) {
+	master, replica := redistest.Source(t), redistest.Source(t)
+	replica.ReplicaOf(t, master)
+	fill(t, master)
+	f := newFolder(t)
+	s := start(t, f.options(t, replica.Addr))
+	s.untilStreaming(1)
+	s.untilCaughtUp()
+	// The master comes back without its data, so that the replica loses its own.
+	master.Restart(t)
+	master.Do(t, "SET", "all", "there is")
+	s.untilStreaming(2)
+	redistest.Eventually(t, "the replica to be in step", func() bool {
+		return replica.Info(t, "replication")["master_link_status"] == "up" && replica.Do(t, "DBSIZE").Int == 1
+	})
+	s.untilCaughtUp()
+	s.stop()
+	epochs := f.read(t)
+	sameData(t, epochs[len(epochs)-1].load(t, replica), replica)
+}
