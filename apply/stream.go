@@ -146,7 +146,7 @@ func (s *streamer) fill(ctx context.Context) (cause error) {
 			return &StopError{
 				Reason: "stream-corrupt",
 				What:   fmt.Sprintf("group %s epoch %s: %v", s.g.id, s.lane.Mark().Epoch, err),
-				Hint:   "the spool's checksums are right, so the source sent this: report it with the source's version; capture goes on",
+				Hint:   "the spool's checksums are right, so the source sent this: report it with the source's version; " + newEpochHint,
 				Err:    err,
 			}
 		}

@@ -25,7 +25,6 @@ func TestLinkCutAtEveryByteEndsWhole(t *testing.T) {
 		{"RDB from disk", false, 0, redistest.Script{NewlinesRDB: 2, Password: "p"}},
 		{"RDB from memory", false, 0, redistest.Script{Diskless: true, NewlinesPre: 2}},
 		{"one byte per packet", true, 0, redistest.Script{Diskless: true, NewlinesRDB: 1}},
-		{"PSYNC2", false, 0, redistest.Script{PSYNC2: true}},
 		{"resumed", false, rest, redistest.Script{NewlinesPre: 1, Password: "p"}},
 		{"resumed within a command", true, rest + 3, redistest.Script{Diskless: true}},
 		{"resumed by PSYNC2", false, rest, redistest.Script{PSYNC2: true, NewlinesPre: 1}},
