@@ -108,9 +108,11 @@ func (m *Mark) left() []Delivered {
 	if m.Phase == checkpoint.PhaseStream {
 		d.Until = m.Offset
 	}
-	if last := len(past) - 1; last >= 0 && past[last].Epoch == d.Epoch { // it was begun twice
-		past[last].Until = max(past[last].Until, d.Until)
-		return past
+	for i, p := range past {
+		if p.Epoch == d.Epoch { // it was begun twice, perhaps behind one whose RDB was not whole
+			past[i].Until = max(p.Until, d.Until)
+			return past
+		}
 	}
 	return append(past, d)
 }

@@ -2,8 +2,11 @@ package apply
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
@@ -62,5 +65,32 @@ func TestParseMarkReadsTheVersionBefore(t *testing.T) {
 	old := strings.Replace(strings.Replace(m.String(), "v=2", "v=1", 1), " past=-", "", 1)
 	if got, err := ParseMark(old); err != nil || !reflect.DeepEqual(got, m) {
 		t.Errorf("ParseMark(%q): got %+v, %v, want %+v", old, got, err, m)
+	}
+}
+
+// TestWhatAMarkLeavesBehindCanBeReadAgain: --reseed puts every epoch that is
+// known into the past, one whose RDB is still arriving too.
+func TestWhatAMarkLeavesBehindCanBeReadAgain(t *testing.T) {
+	all := []Delivered{{1, spool.WalkAll}, {2, spool.WalkAll}}
+	for _, tt := range []struct {
+		claim string
+		mark  Mark
+		want  []Delivered
+	}{
+		{"nothing was begun", Mark{Past: all}, all},
+		{"the first epoch", Mark{Epoch: 1, Phase: checkpoint.PhaseStream, Offset: 7}, []Delivered{{1, 7}}},
+		{"an RDB in part", Mark{Epoch: 1, Phase: checkpoint.PhaseRDB}, []Delivered{{1, spool.WalkRDB}}},
+		{"the last of the past, begun again", Mark{Epoch: 2, Phase: checkpoint.PhaseRDB, Past: all}, all},
+		{"an earlier one, begun again", Mark{Epoch: 1, Phase: checkpoint.PhaseSweep, Past: all}, all},
+		{"one behind the past", Mark{Epoch: 3, Phase: checkpoint.PhaseRDB, Past: all}, append(slices.Clone(all), Delivered{3, spool.WalkRDB})},
+	} {
+		got := tt.mark.left()
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.claim, diff)
+		}
+		text := Mark{Owner: "a.1.1", Epoch: 4, Phase: checkpoint.PhaseRDB, Past: got}.String()
+		if _, err := ParseMark(text); err != nil {
+			t.Errorf("%s: %v", tt.claim, err)
+		}
 	}
 }
