@@ -7,12 +7,12 @@ type client struct {
 	process  uint8 // a crash gives the group to another one
 	lane     uint8 // its connection; 0 is none
 	session  uint8
-	taken    bool     // Lane.taken
-	before   token    // Lane.before
-	recorded phase    // in apply.db
+	taken    uint8    // Lane.taken: a generation
+	filled   bool     // ApplyRecord.Filled, in apply.db
 	text     mark     // as this session knows it to be committed
 	next     mark     // queued, or of the EXEC that Lane.Write waits for
-	queued   bool     // a batch, and not its EXEC
+	begun    bool     // Lane.begun
+	swept    uint8    // candidates behind this session's sweep
 	flights  [2]mark  // whose EXEC was sent; two only where a rule is broken
 	inflight uint8    // flights
 	restored restored // the RDB phase of this session
@@ -25,9 +25,11 @@ const (
 	opening               // Lane.Open
 	taking                // WATCH is sent, and so on
 	takeGot               // GET
-	takeQueue             // MULTI SET mark
+	takeMulti             // MULTI
+	takeQueue             // SET mark
 	takeExec              // EXEC
 	claiming              // Job.claim: GET, SCAN
+	claimMulti
 	claimQueue
 	claimExec
 	awaiting     // awaitRDB
@@ -35,13 +37,17 @@ const (
 	killing
 	restoring // snapshot.follow
 	sweeping
-	sweepGot
+	sweepGot // Lane.Exclusive
+	sweepMulti
 	deleting
-	streaming // streamer.send, or what comes when there is nothing to send
-	landing   // Lane.Answer
-	committing
-	marking // only where a rule is broken: the mark outside EXEC
-	writing // Lane.Write
+	unwatching
+	streaming  // streamer.send, or what comes when there is nothing to send
+	landing    // Lane.Answer
+	queueing   // Lane.opened
+	committing // Lane.Commit
+	marking    // only where a rule is broken: the mark outside EXEC
+	writing    // Lane.Write
+	writeCommit
 	written
 	done
 	takenOver // ErrTaken
@@ -50,10 +56,10 @@ const (
 )
 
 var stepNames = [...]string{
-	"starts", "Lane.Open: dials, WATCH", "take: GET", "take: reads the mark", "take: EXEC", "take: reads the answer",
-	"claim: reads what is there", "claim: EXEC", "claim: reads the answer",
-	"awaitRDB: the newest epoch is whole", "killOlder", "killOlder: answered", "follow", "sweep: WATCH, GET", "sweep: DEL, EXEC", "sweep: reads the answer",
-	"stream", "Lane.Answer", "Lane.Commit", "reads the answer to SET mark", "Lane.Write: Commit", "Lane.Write: Answer",
+	"starts", "Lane.Open: dials, WATCH", "take: GET", "take: reads the mark, MULTI", "take: SET mark", "take: EXEC", "take: reads the answer",
+	"claim: reads what is there, MULTI", "claim: SET mark NX", "claim: EXEC", "claim: reads the answer",
+	"awaitRDB: the newest epoch is whole", "killOlder", "killOlder: answered", "follow", "sweep: WATCH, GET", "Lane.Exclusive: decides", "Lane.Exclusive: DEL, SET mark, EXEC", "Lane.Exclusive: reads the answer", "Lane.Exclusive: nothing to delete",
+	"stream", "Lane.Answer", "Lane.Queue: opened", "Lane.Commit", "reads the answer to SET mark", "Lane.Write: Queue", "Lane.Write: Commit", "Lane.Write: Answer",
 	"done", "ErrTaken", "mark-missing", "refused",
 }
 
@@ -64,7 +70,8 @@ func (st step) ended() bool { return st >= done }
 // what it sends may travel for as long as one likes.
 func (st step) reads() bool {
 	switch st {
-	case asleep, opening, taking, takeGot, takeQueue, claiming, claimQueue, claimExec, killing, landing, committing, marking, writing, deleting:
+	case asleep, opening, taking, takeGot, takeMulti, takeQueue, claiming, claimMulti, claimQueue, claimExec, killing,
+		landing, queueing, committing, marking, writing, writeCommit, sweepMulti, deleting, unwatching:
 		return true
 	}
 	return false
@@ -102,7 +109,7 @@ func (t turn) read(c *conn, n uint8) (r []reply, moved bool) {
 // fail ends the session: the next one begins by Lane.Open.
 func (t turn) fail() bool {
 	t.hangUp()
-	*t.me = client{step: opening, process: t.me.process, session: t.me.session, taken: t.me.taken, before: t.me.before, recorded: t.me.recorded}
+	*t.me = client{step: opening, process: t.me.process, session: t.me.session, taken: t.me.taken, filled: t.me.filled}
 	return true
 }
 
@@ -128,6 +135,11 @@ func (t turn) to(next step, cmds ...sent) bool {
 
 func (t turn) watch() sent           { return sent{op: opWatch, group: t.group, set: 1 << t.group} }
 func (t turn) cmd(o op, m mark) sent { return sent{op: o, group: t.group, mark: m} }
+
+// begin is Lane.begin.
+func (t turn) begin() []sent {
+	return []sent{t.watch(), t.cmd(opGet, mark{}), t.cmd(opMulti, mark{})}
+}
 
 // act is the next step of a client. A choice above 0 is another way to go on
 // than the first. It returns false where there is no such way now.
@@ -168,6 +180,15 @@ func (t turn) act(choice uint8) bool {
 			return moved
 		}
 		return t.take(r[0].marks[t.group])
+	case takeMulti:
+		r, moved := t.read(t.lane(), 1)
+		switch {
+		case r == nil:
+			return moved
+		case r[0].answer != ok:
+			return t.fail()
+		}
+		return t.to(takeQueue, t.cmd(opQueueOwner, me.next))
 	case takeQueue:
 		r, moved := t.read(t.lane(), 1)
 		switch {
@@ -187,9 +208,9 @@ func (t turn) act(choice uint8) bool {
 		case r[0].answer == null: // an older session's last EXEC came between
 			return t.beginTake()
 		}
-		me.taken = true
+		me.taken = me.next.owner.generation
 		return t.committed()
-	case claiming, claimQueue, claimExec:
+	case claiming, claimMulti, claimQueue, claimExec:
 		return t.claim()
 	case awaiting:
 		if t.s.captured[t.group] == 0 {
@@ -210,13 +231,22 @@ func (t turn) act(choice uint8) bool {
 		return true
 	case restoring:
 		return t.endRestore()
-	case sweeping, sweepGot, deleting:
+	case sweeping, sweepGot, sweepMulti, deleting, unwatching:
 		return t.sweep()
-	case streaming, landing, committing, marking:
+	case streaming, landing, queueing, committing, marking:
 		return t.stream()
 	case writing:
-		if r, moved := t.gate(); r == nil {
+		if opened, moved := t.opened(); !opened {
 			return moved
+		}
+		return t.to(writeCommit, t.cmd(opQueueMark, me.next))
+	case writeCommit:
+		r, moved := t.read(t.lane(), 1)
+		switch {
+		case r == nil:
+			return moved
+		case r[0].answer != ok:
+			return t.fail()
 		}
 		return t.to(written, t.cmd(opExec, mark{}))
 	case written:
@@ -227,7 +257,7 @@ func (t turn) act(choice uint8) bool {
 		case r[0].answer != ok:
 			return t.fail()
 		}
-		me.recorded = me.next.phase
+		me.filled = me.filled || me.next.phase >= sweep || me.next.past != (past{})
 		return t.committed()
 	}
 	return false
@@ -244,17 +274,21 @@ func (t turn) beginTake() bool {
 func (t turn) take(m mark) bool {
 	me := t.me
 	switch {
-	case m.phase == gone && me.recorded == stream:
+	case m.phase == gone && t.reseeds():
+		m = mark{phase: none}
+		for i, e := range t.w.sources[t.group] {
+			if i < int(t.s.captured[t.group]) { // all that they ever named
+				m.past[i] = 1 + uint8(len(e.stream))
+			}
+		}
+	case m.phase == gone && me.filled:
 		return t.stop(markLost)
 	case m.phase == gone:
 		t.hangUp()
 		me.lane = t.s.dial()
 		return t.to(claiming, t.cmd(opScan, mark{}))
-	case me.taken && !m.owner.of(me.process) && m.owner != me.before && t.w.broken != noToken:
+	case me.taken > 0 && m.owner.generation > me.taken && m.owner.process != me.process && t.w.broken != noToken:
 		return t.stop(takenOver)
-	}
-	if !m.owner.of(me.process) {
-		me.before = m.owner
 	}
 	if t.w.broken == pastForgotten {
 		m.past = past{}
@@ -264,10 +298,14 @@ func (t turn) take(m mark) bool {
 		return t.committed()
 	}
 	me.session++
-	m.owner = tokenOf(me.process, me.session)
+	m.owner = token{me.process, me.session, max(m.owner.generation, me.taken) + 1}
 	me.next = m
-	return t.to(takeQueue, t.cmd(opQueueOwner, m))
+	return t.to(takeMulti, t.cmd(opMulti, mark{}))
 }
+
+// reseeds tells whether the mark is written anew, as --reseed does. That it is
+// written in the take-over, and not behind it, makes no difference.
+func (t turn) reseeds() bool { return t.w.reseed && t.me.filled }
 
 // claim is Job.claim.
 func (t turn) claim() bool {
@@ -286,30 +324,38 @@ func (t turn) claim() bool {
 		case !r[0].empty:
 			return t.stop(refusedForeign)
 		}
-		return t.to(claimQueue, t.cmd(opQueueClaim, mark{owner: tokenOf(t.me.process, 0), phase: none}))
+		return t.to(claimMulti, t.cmd(opMulti, mark{}))
+	case claimMulti:
+		return t.to(claimQueue, t.cmd(opQueueClaim, mark{owner: token{process: t.me.process}, phase: none}))
 	case claimQueue:
 		return t.to(claimExec, t.cmd(opExec, mark{}))
 	}
 	return t.fail() // no more than the end of this connection
 }
 
-// gate reads what was answered to WATCH, GET and what is queued. It ends the
-// session unless all of it was, and GET has shown the mark of this session.
-func (t turn) gate() (r []reply, moved bool) {
-	r, moved = t.read(t.lane(), 3)
+// opened is Lane.opened: it reads what was answered to begin, and ends the
+// session unless MULTI was answered well and GET has shown the mark of this
+// session.
+func (t turn) opened() (opened, moved bool) {
+	r, moved := t.read(t.lane(), 3)
 	if r == nil {
-		return nil, moved
+		return false, moved
 	}
+	t.me.begun = false
 	if r[1].marks[t.group] != t.me.text || r[2].answer != ok {
-		return nil, t.fail()
+		return false, t.fail()
 	}
-	return r, true
+	return true, true
 }
 
 // write is Lane.Write.
 func (t turn) write(m mark) bool {
 	t.me.next = m
-	return t.to(writing, t.watch(), t.cmd(opGet, mark{}), t.cmd(opQueueMark, m))
+	if t.me.begun {
+		return t.to(writing)
+	}
+	t.me.begun = true
+	return t.to(writing, t.begin()...)
 }
 
 // committed goes on behind a mark that was written.
@@ -334,13 +380,15 @@ func (t turn) committed() bool {
 // newEpoch writes the mark that turns to the newest epoch.
 func (t turn) newEpoch() bool {
 	m := t.me.text
-	switch m.phase {
-	case rdb, sweep:
-		m.past[m.epoch-1] = 1
-	case stream:
-		m.past[m.epoch-1] = 1 + m.at
+	if m.phase != none { // Mark.left
+		d := uint8(1)
+		if m.phase == stream {
+			d += m.at
+		}
+		m.past[m.epoch-1] = max(m.past[m.epoch-1], d)
 	}
 	m.epoch, m.phase, m.at = t.s.captured[t.group], rdb, 0
+	t.me.swept = 0
 	return t.write(m)
 }
 
@@ -356,11 +404,9 @@ func (t turn) turnToNewEpoch() bool {
 	return t.newEpoch()
 }
 
-// stream is streamer.run: Queue, Answer of the batch before, Commit.
+// stream is streamer.run: Answer of the batch before, Queue, Commit.
 func (t turn) stream() bool {
 	me := t.me
-	// Where EXEC does not wait for GET, all of a batch is sent at once.
-	blind := t.w.broken == noGet || t.w.broken == twoExecs
 	switch me.step {
 	case streaming:
 		last := me.text
@@ -369,13 +415,13 @@ func (t turn) stream() bool {
 		}
 		if int(last.at) < len(t.w.sources[t.group].epoch(last.epoch).stream) {
 			last.at++
-			return t.send(last, blind)
+			return t.send(last)
 		}
 		return t.idle()
 	case landing:
 		n := uint8(1)
-		if blind {
-			n = 4
+		if t.blind() {
+			n = 5
 		}
 		r, moved := t.read(t.lane(), n)
 		switch {
@@ -389,9 +435,6 @@ func (t turn) stream() bool {
 		}
 		t.landed()
 		me.step = streaming
-		if me.queued {
-			me.step = committing
-		}
 		return true
 	case marking:
 		if r, moved := t.read(t.lane(), 1); r == nil {
@@ -400,36 +443,57 @@ func (t turn) stream() bool {
 		t.landed()
 		me.step = streaming
 		return true
+	case queueing:
+		if opened, moved := t.opened(); !opened {
+			return moved
+		}
+		if t.w.broken == multiUnanswered {
+			me.step = committing
+			return true
+		}
+		return t.to(committing, t.cmd(opQueueBatch, me.next))
 	}
-	if r, moved := t.gate(); r == nil {
+	r, moved := t.read(t.lane(), 1)
+	switch {
+	case r == nil:
 		return moved
+	case r[0].answer != ok:
+		return t.fail()
 	}
-	me.flights[0], me.inflight, me.queued, me.next = me.next, 1, false, mark{}
-	return t.to(streaming, t.cmd(opExec, mark{}))
+	me.flights[0], me.inflight, me.next = me.next, 1, mark{}
+	out := []sent{t.cmd(opExec, mark{})}
+	if t.w.broken != markOutsideExec && t.w.broken != multiUnanswered {
+		out, me.begun = append(out, t.begin()...), true
+	}
+	return t.to(streaming, out...)
 }
 
-// send is Lane.Queue, and what must come before it where a rule is broken.
-func (t turn) send(m mark, blind bool) bool {
+// blind tells of a rule that is broken: all of a batch is sent at once.
+func (t turn) blind() bool { return t.w.broken == noGet || t.w.broken == twoExecs }
+
+// send is streamer.send.
+func (t turn) send(m mark) bool {
 	me := t.me
-	out := []sent{t.watch(), t.cmd(opGet, mark{}), t.cmd(opQueueBatch, m)}
 	switch {
-	case t.w.broken == noGet && me.inflight > 0, t.w.broken == markOutsideExec && me.inflight > 0,
-		t.w.broken == twoExecs && me.inflight > 1:
+	case me.inflight > 1, me.inflight == 1 && t.w.broken != twoExecs:
 		me.step = landing
 		return true
-	case blind && t.lane().nin > 1:
+	case t.blind() && t.lane().nin > 0:
 		return false // the pipe of the model is short
-	case blind:
+	case t.blind():
 		me.flights[me.inflight] = m
 		me.inflight++
-		return t.to(streaming, append(out, t.cmd(opExec, mark{}))...)
+		return t.to(streaming, append(t.begin(), t.cmd(opQueueBatch, m), t.cmd(opExec, mark{}))...)
 	}
-	me.next, me.queued = m, true
-	next := committing
-	if me.inflight > 0 {
-		next = landing
+	me.next = m
+	switch {
+	case t.w.broken == multiUnanswered:
+		return t.to(queueing, append(t.begin(), t.cmd(opQueueBatch, m))...)
+	case me.begun:
+		return t.to(queueing)
 	}
-	return t.to(next, out...)
+	me.begun = true
+	return t.to(queueing, t.begin()...)
 }
 
 func (t turn) landed() {

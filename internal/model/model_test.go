@@ -88,11 +88,12 @@ var (
 	restoring2  = world{sources: []source{one.cut(1)}, clients: rivals, restorers: 1, captured: 1, may: loseConn}
 	rdbBack     = world{sources: []source{one.cut(1)}, clients: alone, restorers: 1, captured: 1, faults: 1, may: loseConn | rollBack}
 	lost        = world{sources: []source{one.cut(1)}, clients: alone, restorers: 1, captured: 1, faults: 2, may: loseConn | loseAll | loseMark | crash}
+	reseeded    = world{sources: []source{resynced[:2]}, clients: alone, restorers: 1, captured: 1, begun: inStream(resynced), faults: 2, may: loseConn | loseMark, reseed: true}
 	epochs1     = world{sources: []source{resynced}, clients: alone, restorers: 1, faults: 1, may: loseConn}
 	epochs2     = world{sources: []source{resynced[:2]}, clients: rivals, restorers: 1, captured: 1, begun: inStream(resynced), may: loseConn}
 	epochsBack  = world{sources: []source{resynced}, clients: alone, restorers: 1, captured: 1, faults: 1, may: rollBack}
 	swept       = sharing(taker, 1, loseConn)
-	sweptByRDB  = sharing(takerByRDB, 1, loseConn)
+	sweptByRDB  = sharing(takerByRDB, 0, loseConn)
 	sweptSkips  = sharing(takerSkips, 0, loseConn)
 	sweptLosing = sharing(taker, 1, loseOther)
 )
@@ -124,11 +125,12 @@ func TestProtocol(t *testing.T) {
 		{"RDB, another process takes over", restoring2},
 		{"RDB, the target goes back", rdbBack},
 		{"the target loses everything, or the mark", lost},
+		{"the mark is lost, and written anew", reseeded},
 		{"new epochs in any phase", epochs1},
 		{"new epoch, another process takes over", epochs2},
 		{"new epochs, the target goes back", epochsBack},
 		{"sweep beside another group's stream", swept},
-		{"sweep beside another group's stream, the target goes back", sharing(taker, 1, rollBack)},
+		{"sweep beside another group's stream, the target goes back", sharing(taker.cut(1), 1, rollBack)},
 		{"sweep of a key that the other group deletes", sharing(takerBack, 1, refuse)},
 		{"sweep beside another group's RDB", sweptByRDB},
 		{"sweep beside another group's RDB that is overtaken", sweptSkips},
@@ -170,6 +172,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{noGet, "EXEC does not wait for GET", streaming1},
 		{noWatch, "GET without WATCH", streaming1},
 		{noToken, "no owner token", restoring2},
+		{multiUnanswered, "commands are sent before MULTI is answered", streaming1},
 		{twoExecs, "two EXECs unanswered", streaming1},
 		{markOutsideExec, "the mark outside EXEC", streaming1},
 		{noKill, "older connections are not ended", restoring1},
@@ -188,6 +191,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{sweepOverlooksRDB, "the sweep overlooks what another group restores", sweptByRDB},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
+			t.Parallel()
 			w := tt.in
 			w.broken, w.dataOnly = tt.broken, true
 			f := w.explore()
@@ -210,6 +214,7 @@ func TestEachAssumptionIsNeeded(t *testing.T) {
 		{"a restart loses data and keeps the mark", rollBack | tearBack, streamBack1},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
+			t.Parallel()
 			w := tt.in
 			w.may = tt.may
 			f := w.explore()

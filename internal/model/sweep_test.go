@@ -41,18 +41,19 @@ func (w *world) holds(group uint8, m mark, captured uint8, k key) bool {
 	return false
 }
 
-// sweep is the next step of the phase.
+// sweep is the next step of the phase: Lane.Exclusive for one candidate after
+// the other. Where the mark stands says nothing of how far a sweep has come.
 func (t turn) sweep() bool {
 	me := t.me
-	all := uint8(1<<len(t.w.sources) - 1)
 	switch me.step {
 	case sweeping:
-		if int(me.text.at) >= len(t.w.candidates(t.group, me.text)) {
+		if int(me.swept) >= len(t.w.candidates(t.group, me.text)) {
 			m := me.text
 			m.phase, m.at, m.past = stream, 0, past{}
+			me.swept = 0
 			return t.write(m)
 		}
-		watch, get := sent{op: opWatch, group: t.group, set: all}, t.cmd(opGet, mark{})
+		watch, get := sent{op: opWatch, group: t.group, set: 1<<len(t.w.sources) - 1}, t.cmd(opGet, mark{})
 		switch t.w.broken {
 		case sweepWithoutOthersWatch:
 			watch.set = 1 << t.group
@@ -74,20 +75,35 @@ func (t turn) sweep() bool {
 		if marks[t.group] != me.text {
 			return t.fail()
 		}
-		k := t.w.candidates(t.group, me.text)[me.text.at]
-		me.next = me.text
-		me.next.at++
-		dels := t.cmd(opQueueDels, me.next)
-		dels.set = 1 << k
+		k := t.w.candidates(t.group, me.text)[me.swept]
 		for other := range uint8(len(t.w.sources)) {
-			if marks[other].phase == gone && t.w.broken != sweepWithoutMark {
+			switch {
+			case other == t.group:
+			case marks[other].phase == gone && t.w.broken != sweepWithoutMark:
 				return t.stop(markLost)
-			}
-			if other != t.group && t.w.holds(other, marks[other], t.s.captured[other], k) {
-				dels.set = 0
+			case t.w.holds(other, marks[other], t.s.captured[other], k):
+				return t.to(unwatching, t.cmd(opUnwatch, mark{}))
 			}
 		}
+		return t.to(sweepMulti, t.cmd(opMulti, mark{}))
+	case sweepMulti:
+		r, moved := t.read(t.lane(), 1)
+		switch {
+		case r == nil:
+			return moved
+		case r[0].answer != ok:
+			return t.fail()
+		}
+		dels := t.cmd(opQueueDels, me.text)
+		dels.set = 1 << t.w.candidates(t.group, me.text)[me.swept]
 		return t.to(deleting, dels, t.cmd(opExec, mark{}))
+	case unwatching:
+		if r, moved := t.read(t.lane(), 1); r == nil {
+			return moved
+		}
+		me.swept++
+		me.step = sweeping
+		return true
 	}
 	r, moved := t.read(t.lane(), 2)
 	switch {
@@ -95,10 +111,11 @@ func (t turn) sweep() bool {
 		return moved
 	case r[1].answer == refused:
 		return t.fail()
-	case r[1].answer == null: // a mark moved: evaluated again
-		me.next = mark{}
+	case r[1].answer == null: // a mark moved: looked at again
 		me.step = sweeping
 		return true
 	}
-	return t.committed()
+	me.swept++
+	me.step = sweeping
+	return true
 }

@@ -10,19 +10,10 @@ const (
 	maxPipe    = 5 // commands, or replies, under way on one connection
 )
 
-// token is the owner in a mark: the process, from 1, and its session; session 0
-// is the process's claim.
-type token uint8
+// token is the owner in a mark. Session 0 is the process's claim.
+type token struct{ process, session, generation uint8 }
 
-func tokenOf(process, session uint8) token {
-	if session > 15 {
-		panic("more sessions than the model has tokens for")
-	}
-	return token(process<<4 | session)
-}
-
-// wrote is the code's owner.wrote: the token is of this process.
-func (t token) of(process uint8) bool { return uint8(t)>>4 == process }
+func (t token) String() string { return fmt.Sprintf("%d.%d.%d", t.process, t.session, t.generation) }
 
 // phase of a mark. The zero phase is no mark at all.
 type phase uint8
@@ -46,11 +37,11 @@ type mark struct {
 }
 
 // past is what earlier epochs delivered that no sweep has looked at yet: for
-// epochs 1 and 2, 0 is nothing, else 1 and the number of batches.
-type past [2]uint8
+// each epoch, 0 is nothing, else 1 and the number of batches.
+type past [3]uint8
 
 func (m mark) String() string {
-	return fmt.Sprintf("owner=%d.%d epoch=%d %s at=%d past=%v", m.owner>>4, m.owner&15, m.epoch,
+	return fmt.Sprintf("owner=%s epoch=%d %s at=%d past=%v", m.owner, m.epoch,
 		[]string{"gone", "none", "rdb", "sweep", "stream"}[m.phase], m.at, m.past)
 }
 
@@ -60,19 +51,21 @@ type dataset struct {
 	marks [maxGroups]mark
 }
 
-// op is a command as it travels to the target. SELECT is left out; MULTI, what
-// follows it and the mark are one command, which has no effect before EXEC.
+// op is a command as it travels to the target. SELECT is left out; what follows
+// MULTI up to EXEC is one command.
 type op uint8
 
 const (
 	opNone       op = iota
 	opWatch         // the marks of groups
 	opGet           // every mark
-	opQueueOwner    // MULTI, SET mark: a session takes over
-	opQueueMark     // MULTI, SET mark: Lane.Write
-	opQueueBatch    // MULTI, the batch that ends at mark.at, SET mark
-	opQueueDels     // MULTI, DEL of keys, SET mark
-	opQueueClaim    // MULTI, SET mark NX
+	opMulti         //
+	opUnwatch       //
+	opQueueOwner    // SET mark: a session takes over
+	opQueueMark     // SET mark: Lane.Write
+	opQueueBatch    // the batch that ends at mark.at, SET mark
+	opQueueDels     // DEL of keys, SET mark
+	opQueueClaim    // SET mark NX
 	opExec          //
 	opSetName       //
 	opRestore       // chunk mark.at of the RDB of mark.epoch
@@ -82,15 +75,18 @@ const (
 )
 
 var opNames = [...]string{
-	"nothing", "WATCH", "GET", "MULTI SET mark (owner)", "MULTI SET mark", "MULTI batch SET mark", "MULTI DEL SET mark",
-	"MULTI SET mark NX", "EXEC", "CLIENT SETNAME", "RESTORE", "CLIENT LIST, CLIENT KILL", "GET, SCAN", "SET mark",
+	"nothing", "WATCH", "GET", "MULTI", "UNWATCH", "SET mark (owner)", "SET mark", "batch, SET mark", "DEL, SET mark",
+	"SET mark NX", "EXEC", "CLIENT SETNAME", "RESTORE", "CLIENT LIST, CLIENT KILL", "GET, SCAN", "SET mark",
 }
 
-// queues tells whether the command only joins a transaction, or begins one.
-func (o op) queues() bool { return o >= opQueueOwner && o <= opQueueClaim }
+// joins tells whether the command is one for a transaction.
+func (o op) joins() bool { return o >= opQueueOwner && o <= opQueueClaim }
 
-// effective tells whether others can tell that the command was executed.
-func (o op) effective() bool { return o == opExec || o == opRestore || o == opKill || o == opSetMark }
+// effective tells whether others can tell that the command was executed. One for
+// a transaction is executed at once where there is none.
+func (o op) effective() bool {
+	return o == opExec || o == opRestore || o == opKill || o == opSetMark || o.joins()
+}
 
 type sent struct {
 	op    op
@@ -131,8 +127,9 @@ type conn struct {
 	named   uint8 // the group that its name tells, from 1
 	watched uint8 // groups
 	dirty   bool  // a watched mark was written
-	multi   sent  // queued, of op opNone when not in MULTI
-	failed  bool  // a command was refused at queue time
+	multi   bool
+	queued  sent // in it
+	failed  bool // a command was refused at queue time
 	nin     uint8
 	nout    uint8
 	in      [maxPipe]sent
@@ -213,22 +210,34 @@ func (w *world) serve(s *state, c *conn, refuse bool) {
 		}
 	case opGet:
 		r.marks = s.data.marks
-	case opQueueOwner, opQueueMark, opQueueBatch, opQueueDels, opQueueClaim: // see queues
-		c.multi, c.failed = cmd, refuse
-		if refuse {
+	case opMulti:
+		c.multi = !refuse
+		if refuse { // a script runs, and has come to its end at the next command
 			r.answer = refused
+		}
+	case opUnwatch:
+		c.watched, c.dirty = 0, false
+	case opQueueOwner, opQueueMark, opQueueBatch, opQueueDels, opQueueClaim: // see joins
+		switch {
+		case refuse:
+			c.failed = c.multi
+			r.answer = refused
+		case c.multi:
+			c.queued = cmd
+		default:
+			w.execute(s, cmd)
 		}
 	case opExec:
 		switch {
-		case refuse, c.failed, c.multi.op == opNone:
+		case refuse, c.failed, !c.multi:
 			r.answer = refused
 		case c.dirty:
 			r.answer = null
 		default:
 			c.watched = 0
-			w.execute(s, c.multi)
+			w.execute(s, c.queued)
 		}
-		c.multi, c.failed, c.watched, c.dirty = sent{}, false, 0, false
+		c.multi, c.queued, c.failed, c.watched, c.dirty = false, sent{}, false, 0, false
 	case opSetName:
 		c.named = cmd.group + 1
 	case opRestore:

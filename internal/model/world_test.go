@@ -16,6 +16,7 @@ type world struct {
 	faults    uint8 // how many may happen
 	may       fault
 	broken    rule
+	reseed    bool // a mark that is lost is written anew
 	dataOnly  bool // a write by a session that does not own the mark is no error by itself
 }
 
@@ -43,6 +44,7 @@ const (
 	noGet                               // EXEC does not wait for GET: WATCH alone
 	noWatch                             // GET alone
 	noToken                             // a session does not write who it is
+	multiUnanswered                     // commands are sent behind a MULTI that may be refused
 	twoExecs                            // an EXEC is sent before the one before it is answered
 	markOutsideExec                     // the mark follows its batch
 	noKill                              // older connections are not ended
@@ -89,7 +91,7 @@ func (w *world) first() state {
 		s.data = *w.begun
 	}
 	for i, c := range w.clients {
-		s.clients[i].process = c.process
+		s.clients[i].process, s.clients[i].filled = c.process, w.reseed
 		s.captured[c.group] = w.captured
 	}
 	return s
@@ -142,7 +144,7 @@ func (w *world) moves(s *state) (ms []move) {
 			continue
 		}
 		ms = append(ms, move{served, uint8(i), 0})
-		if o := c.in[0].op; w.can(s, refuse) && (o == opExec || o.queues()) {
+		if o := c.in[0].op; w.can(s, refuse) && (o == opExec || o == opMulti || o.joins()) {
 			ms = append(ms, move{servedRefusing, uint8(i), 0})
 		}
 	}
@@ -175,7 +177,11 @@ func (w *world) commutes(s *state) (move, bool) {
 		}
 	}
 	for i := range s.conns {
-		if c := &s.conns[i]; c.pending() && c.in[0].op.queues() && !w.can(s, refuse) {
+		c := &s.conns[i]
+		if !c.pending() || w.can(s, refuse) {
+			continue
+		}
+		if o := c.in[0].op; o == opMulti || o == opUnwatch || c.multi && o.joins() {
 			return move{served, uint8(i), 0}, true
 		}
 	}
@@ -256,7 +262,7 @@ func (w *world) fail(s *state, m move) {
 	case crashes:
 		t := w.turn(s, m.who)
 		t.fail()
-		*t.me = client{step: opening, process: t.me.process + 2, recorded: t.me.recorded}
+		*t.me = client{step: opening, process: t.me.process + 2, filled: t.me.filled}
 	case rollsBack:
 		marks := s.data.marks
 		s.data, s.saved, s.isSaved = s.saved, dataset{}, false
@@ -268,7 +274,7 @@ func (w *world) fail(s *state, m move) {
 			if w.may&keepConns == 0 {
 				c.close()
 			} else { // another server is behind them, which knows nothing of them
-				c.named, c.watched, c.dirty, c.multi, c.failed = 0, 0, false, sent{}, false
+				c.named, c.watched, c.dirty, c.multi, c.queued, c.failed = 0, 0, false, false, sent{}, false
 			}
 		}
 	case losesOther:
@@ -377,8 +383,8 @@ func (w *world) end(s *state) error {
 			doneGroups[c.group] = true
 		case markLost, refusedForeign:
 			lost = lost || w.may&(loseAll|loseMark|loseOther|rollBack) != 0
-		case takenOver: // of a late claim, where the mark was lost; or where two take-overs were
-			lost = lost || w.may&(loseAll|loseMark) != 0 || w.may&rollBack != 0 && (len(w.clients) > 1 || w.may&crash != 0)
+		case takenOver: // where the mark was lost, perhaps by a late claim
+			lost = lost || w.may&(loseAll|loseMark) != 0
 		default:
 			return fmt.Errorf("client %d does not go on: %s", i+1, stepNames[s.clients[i].step])
 		}
