@@ -52,6 +52,9 @@
 // removes them. A process that has seen its mark and finds none on a target that
 // has run on since stops; it never begins again by itself.
 //
+// Why all this ends exact is argued in docs/exactly-once.md, and explored state
+// by state in internal/model.
+//
 // Glossary: a batch is what one EXEC executes; a lane is one serial way into
 // the target; a mark is a lane's position in the target; a key is doubtful when
 // its value may differ from the source's, until verify has found it equal.

@@ -210,7 +210,8 @@ func TestEachAssumptionIsNeeded(t *testing.T) {
 		may   fault
 		in    world
 	}{
-		{"connections outlive a failover", rollBack | keepConns, rdbBack},
+		{"connections outlive a failover, RDB", rollBack | keepConns, rdbBack},
+		{"connections outlive a failover, stream", rollBack | keepConns, streamBack2},
 		{"a restart loses data and keeps the mark", rollBack | tearBack, streamBack1},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
