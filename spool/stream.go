@@ -28,6 +28,7 @@ type StreamReader struct {
 	after   int64 // where reading was asked to start
 	started bool  // a frame was seen: carried samples are known from here on
 	clock   []ClockSample
+	history repl.ReplID // of the frame returned last
 }
 
 // OpenStream opens the stream of epoch e behind the offset after: the first
@@ -89,7 +90,7 @@ func (r *StreamReader) Next() (Frame, error) {
 			return Frame{}, err
 		}
 		first := !r.started
-		r.started = true
+		r.started, r.history = true, r.c.seg.hdr.ReplID
 		if h.Kind == kindStream {
 			if drop := r.after - h.Offset; drop > 0 {
 				h.Offset, raw = r.after, raw[drop:]
@@ -108,6 +109,10 @@ func (r *StreamReader) Next() (Frame, error) {
 
 // Offset is where the next byte will be read from.
 func (r *StreamReader) Offset() repl.Offset { return repl.Offset(max(r.c.at, r.after)) }
+
+// History is the replid under which the source sent what Next returned last;
+// empty before that.
+func (r *StreamReader) History() repl.ReplID { return r.history }
 
 // Close ends the reader.
 func (r *StreamReader) Close() error { return r.c.close() }

@@ -134,25 +134,36 @@ func (r *Reader) SkipReply() (typ byte, err error) {
 // ReadBulk reads a reply that is a bulk or null and appends the bulk to dst. An
 // error reply is a ServerError, any other type an ErrProtocol.
 func (r *Reader) ReadBulk(dst []byte) (b []byte, null bool, err error) {
+	b, null, _, err = r.ReadBulkWithin(dst, MaxBulk)
+	return b, null, err
+}
+
+// ReadBulkWithin is ReadBulk that reads a bulk of more than limit bytes and
+// keeps nothing of it. size is that of the bulk, kept or not.
+func (r *Reader) ReadBulkWithin(dst []byte, limit int64) (b []byte, null bool, size int64, err error) {
 	if err := r.begin(); err != nil {
-		return dst, false, err
+		return dst, false, 0, err
 	}
 	h, err := r.head()
 	if err != nil {
-		return dst, false, r.fail(err)
+		return dst, false, 0, r.fail(err)
 	}
 	switch {
 	case h.typ == '-':
-		return dst, false, ServerError(h.line)
+		return dst, false, 0, ServerError(h.line)
 	case h.null && h.typ != '*':
-		return dst, true, nil
+		return dst, true, 0, nil
 	case h.typ != '$':
-		return dst, false, r.fail(fmt.Errorf("%w: expected a bulk reply, got type %q", ErrProtocol, h.typ))
+		return dst, false, 0, r.fail(fmt.Errorf("%w: expected a bulk reply, got type %q", ErrProtocol, h.typ))
+	case h.n > limit:
+		b, err = dst, r.skipBody(h, 0)
+	default:
+		b, err = r.bulk(dst, int(h.n))
 	}
-	if b, err = r.bulk(dst, int(h.n)); err != nil {
-		return dst, false, r.fail(err)
+	if err != nil {
+		return dst, false, 0, r.fail(err)
 	}
-	return b, false, nil
+	return b, false, h.n, nil
 }
 
 // begin waits for a reply's first byte, before which an error costs nothing.

@@ -93,6 +93,22 @@ func TestReadBulk(t *testing.T) {
 	}
 }
 
+func TestReadBulkWithinKeepsNothingLarger(t *testing.T) {
+	r := NewReader(iotest.OneByteReader(strings.NewReader("$5\r\n12345\r\n$4\r\n1234\r\n$-1\r\n-ERR no\r\n")))
+	if b, null, size, err := r.ReadBulkWithin([]byte("<"), 4); string(b) != "<" || null || size != 5 || err != nil {
+		t.Errorf("larger: got %q, null %v, size %d, %v, want nothing of 5 bytes", b, null, size, err)
+	}
+	if b, null, size, err := r.ReadBulkWithin([]byte("<"), 4); string(b) != "<1234" || null || size != 4 || err != nil {
+		t.Errorf("as large: got %q, null %v, size %d, %v, want all of it", b, null, size, err)
+	}
+	if b, null, _, err := r.ReadBulkWithin(nil, 4); b != nil || !null || err != nil {
+		t.Errorf("null: got %q, null %v, %v", b, null, err)
+	}
+	if _, _, _, err := r.ReadBulkWithin(nil, 4); !HasCode(err, "ERR") {
+		t.Errorf("refused: got %v", err)
+	}
+}
+
 func TestReadExec(t *testing.T) {
 	for _, tt := range []struct {
 		name, in string
