@@ -66,16 +66,9 @@ type Reject struct {
 	Command []byte       `json:"command"` // as sent, cut at 4 KiB
 	Error   string       `json:"error"`
 	Applied bool         `json:"applied"` // the rest of its batch was executed
-}
-
-// Doubt is a key whose value on the target may differ from the source's.
-type Doubt struct {
-	Group  repl.GroupID `json:"group"`
-	DB     int          `json:"db"`
-	Key    []byte       `json:"key"`
-	Why    string       `json:"why"` // reject | unread | nondeterministic | gone
-	Epoch  repl.Epoch   `json:"epoch"`
-	Offset repl.Offset  `json:"offset"`
+	// Healed says that it names keys and none of them is doubtful any more. It
+	// is what the doubts of the store tell, and not stored itself.
+	Healed bool `json:"-"`
 }
 
 var (
@@ -167,64 +160,37 @@ func (a *Apply) AddRejects(rejects []Reject, doubts []Doubt) error {
 	})
 }
 
-// AddDoubts records keys as doubtful; a key already there keeps its first
-// reason, unless that was of an earlier epoch.
-func (a *Apply) AddDoubts(doubts []Doubt) error {
-	return a.write("doubtful keys", func(tx *bbolt.Tx) error { return putDoubts(tx, doubts) })
-}
-
-func putDoubts(tx *bbolt.Tx, doubts []Doubt) error {
-	b := tx.Bucket(bucketDoubts)
-	for _, d := range doubts {
-		k := doubtKey(d)
-		if raw := b.Get(k); raw != nil {
-			var before Doubt
-			if err := decode(bucketDoubts, k, raw, &before); err != nil {
-				return err
-			}
-			if before.Epoch >= d.Epoch {
-				continue
-			}
-		}
-		raw, err := encode(bucketDoubts, k, d)
-		if err != nil {
-			return err
-		}
-		if err := b.Put(k, raw); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// maxDoubtKey keeps a doubtful key's name within bbolt's limit for keys
-// (32,768 bytes); two longer names that agree so far share one entry.
-const maxDoubtKey = 32000
-
-func doubtKey(d Doubt) []byte {
-	k := groupKey(d.Group)
-	k = binary.BigEndian.AppendUint32(k, uint32(d.DB))
-	return append(k, d.Key[:min(len(d.Key), maxDoubtKey)]...)
-}
-
 // Rejects calls fn for every reject of g, oldest first.
 func (a *Apply) Rejects(g repl.GroupID, fn func(Reject) error) error {
-	return forEach(a.store, bucketRejects, func(_ []byte, r Reject) error {
-		if r.Group != g {
-			return nil
-		}
-		return fn(r)
+	return a.db.View(func(tx *bbolt.Tx) error {
+		return forEach(a.store, tx, bucketRejects, func(_ []byte, r Reject) error {
+			if r.Group != g {
+				return nil
+			}
+			var err error
+			if r.Healed, err = healed(tx, r); err != nil {
+				return &DamagedError{Path: a.db.Path(), Err: err}
+			}
+			return fn(r)
+		})
 	})
 }
 
-// Doubts calls fn for every doubtful key of g, by db and name.
-func (a *Apply) Doubts(g repl.GroupID, fn func(Doubt) error) error {
-	return forEach(a.store, bucketDoubts, func(_ []byte, d Doubt) error {
-		if d.Group != g {
-			return nil
+// healed tells whether r names keys of which none is doubtful.
+func healed(tx *bbolt.Tx, r Reject) (bool, error) {
+	b := tx.Bucket(bucketDoubts)
+	for _, k := range r.Keys {
+		id := doubtKey(Doubt{Group: r.Group, DB: r.DB, Key: k})
+		raw := b.Get(id)
+		if raw == nil {
+			continue
 		}
-		return fn(d)
-	})
+		var d Doubt
+		if err := decode(bucketDoubts, id, raw, &d); err != nil || d.Healed == nil {
+			return false, err
+		}
+	}
+	return len(r.Keys) > 0, nil
 }
 
 // ClearDoubts forgets every doubtful key, and that any were forgotten: verify
@@ -311,14 +277,12 @@ func clearForgotten(tx *bbolt.Tx) error {
 	return err
 }
 
-func forEach[T any](s store, bucket []byte, fn func(k []byte, v T) error) error {
-	return s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucket).ForEach(func(k, raw []byte) error {
-			var v T
-			if err := decode(bucket, k, raw, &v); err != nil {
-				return &DamagedError{Path: s.db.Path(), Err: err}
-			}
-			return fn(k, v)
-		})
+func forEach[T any](s store, tx *bbolt.Tx, bucket []byte, fn func(k []byte, v T) error) error {
+	return tx.Bucket(bucket).ForEach(func(k, raw []byte) error {
+		var v T
+		if err := decode(bucket, k, raw, &v); err != nil {
+			return &DamagedError{Path: s.db.Path(), Err: err}
+		}
+		return fn(k, v)
 	})
 }

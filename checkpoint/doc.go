@@ -8,9 +8,10 @@
 //     spool's fsync and before REPLCONF ACK, so what was acknowledged to a
 //     source is always found again.
 //   - [Apply] (DIR/apply/<target>/apply.db) holds one [ApplyRecord] per group,
-//     the script bodies seen, the rejected commands and the doubtful keys. Its
-//     position is a hint where to begin reading: the mark in the target alone
-//     decides what was applied.
+//     the script bodies seen, the rejected commands and the doubtful keys. A key
+//     that was healed keeps its record, because the target may lose what healed
+//     it. Its position is a hint where to begin reading: the mark in the target
+//     alone decides what was applied.
 //
 // The life of a store:
 //

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -88,8 +89,21 @@ func (k known) clone() known {
 
 func (k known) doubt(ds []Doubt) {
 	for _, d := range ds {
-		if _, ok := k.Doubts[string(doubtKey(d))]; !ok {
-			k.Doubts[string(doubtKey(d))] = d
+		old, ok := k.Doubts[string(doubtKey(d))]
+		if ok && old.Healed == nil {
+			old.Offset = max(old.Offset, d.Offset)
+			d = old
+		}
+		k.Doubts[string(doubtKey(d))] = d
+	}
+}
+
+// change is fn on the doubts of ds.
+func (k known) change(ds []Doubt, fn func(*Doubt)) {
+	for _, d := range ds {
+		if old, ok := k.Doubts[string(doubtKey(d))]; ok {
+			fn(&old)
+			k.Doubts[string(doubtKey(d))] = old
 		}
 	}
 }
@@ -114,14 +128,16 @@ func told(t rapid.TB, a *Apply) known {
 	check(err)
 	for g := repl.GroupID(1); g <= 2; g++ {
 		check(a.Rejects(g, func(r Reject) error { k.Rejects = append(k.Rejects, r); return nil }))
-		check(a.Doubts(g, func(d Doubt) error { k.Doubts[string(doubtKey(d))] = d; return nil }))
+		keep := func(d Doubt) error { k.Doubts[string(doubtKey(d))] = d; return nil }
+		check(errors.Join(a.Doubts(g, keep), a.Healed(g, keep)))
 	}
 	k.Target, err = a.Target()
 	check(err)
 	return k
 }
 
-var sameKnown = cmp.Options{cmpopts.EquateEmpty(), cmpopts.SortSlices(func(a, b Reject) bool { return a.Offset < b.Offset })}
+// Whether a reject is healed is told by the doubts.
+var sameKnown = cmp.Options{cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Reject{}, "Healed"), cmpopts.SortSlices(func(a, b Reject) bool { return a.Offset < b.Offset })}
 
 func TestApplySurvivesPowerCuts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "apply.db")
@@ -150,10 +166,10 @@ func TestApplySurvivesPowerCuts(t *testing.T) {
 			model = model.clone()
 			g := repl.GroupID(rapid.IntRange(1, 2).Draw(t, "group"))
 			offset++
-			key := []byte(strings.Repeat("k", rapid.IntRange(1, 3000).Draw(t, "key")))
+			key := []byte(strings.Repeat("k", rapid.SampledFrom([]int{1, 2, 300, 3000}).Draw(t, "key")))
 			doubts := []Doubt{{Group: g, DB: 1, Key: key, Why: "unread", Offset: offset}}
 			var err error
-			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			switch rapid.IntRange(0, 8).Draw(t, "what") {
 			case 0:
 				rec := ApplyRecord{Epoch: 1, Phase: PhaseStream, Offset: offset, Forgotten: offset%3 == 0}
 				model.Groups[g], err = rec, a.PutGroup(g, rec)
@@ -179,6 +195,31 @@ func TestApplySurvivesPowerCuts(t *testing.T) {
 			case 5:
 				model.Target = fmt.Sprint(offset)
 				err = a.PutTarget(model.Target)
+			case 6:
+				at := Heal{Offset: repl.Offset(rapid.Int64Range(0, int64(offset)).Draw(t, "at")), Commands: int64(offset)}
+				model.change(doubts, func(d *Doubt) {
+					if d.Healed == nil && d.Offset <= at.Offset {
+						d.Healed, d.Held = &at, ""
+					}
+				})
+				err = a.HealDoubts(doubts, at)
+			case 7:
+				doubts[0].Held = "too-large"
+				model.change(doubts, func(d *Doubt) {
+					if d.Healed == nil {
+						d.Held = "too-large"
+					}
+				})
+				err = a.HoldDoubts(doubts)
+			case 8:
+				commands := rapid.Int64Range(0, int64(offset)).Draw(t, "mark")
+				for k, d := range model.Doubts {
+					if d.Group == g && d.Healed != nil && d.Healed.Commands > commands {
+						d.Healed = nil
+						model.Doubts[k] = d
+					}
+				}
+				_, err = a.ReviveDoubts(g, 0, commands)
 			}
 			if err != nil {
 				t.Fatal(err)

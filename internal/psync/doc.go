@@ -4,12 +4,10 @@
 //
 // Link is an attached connection; its Start says whether a full sync or a
 // continuation follows. RDBReader is the RDB of a full sync. Sample, on a second
-// connection, asks what the time and the offset are at the source; Covers whether it would
-// go on from a position. The wire
-// follows redis/src/replication.c of 2.8 to 7.x, PSYNC1 and PSYNC2.
 // connection, asks what the time and the offset are at the source, and ReadCut
-// what some keys hold at one offset. The wire follows redis/src/replication.c of
-// 2.8 to 7.x, PSYNC1 and PSYNC2.
+// what some keys hold at one offset; Covers tells whether the source would go on
+// from a position. The wire follows redis/src/replication.c of 2.8 to 7.x, PSYNC1
+// and PSYNC2.
 //
 // The life of a Link:
 //
