@@ -21,7 +21,8 @@ type Batch struct {
 	end     repl.Offset
 	endDB   int
 	moved   bool
-	sources int64 // commands of the source among cmds
+	sources int64 // commands of the source among cmds, and copies
+	copies  []copied
 }
 
 // batched is one command of a batch. Several may stem from one of the source.
@@ -46,6 +47,8 @@ func (b *Batch) reset(db int) {
 	}
 	b.buf, b.cmds, b.db = b.buf[:0], b.cmds[:0], db
 	b.moved, b.sources = false, 0
+	clear(b.copies)
+	b.copies = b.copies[:0]
 }
 
 // use makes sure that what follows runs in db.

@@ -40,6 +40,14 @@
 // the replies of the mark's own batch were never read, its keys are looked at:
 // those whose type does not prove that nothing failed become doubtful.
 //
+// A doubtful key is copied again where Options.Sources tells of the group's
+// source: the value and the offset that it belongs to are asked for as one cut
+// (psync.ReadCut) when the stream has nothing to do, and now and then while it
+// has. The value is put between the command that ends at that offset and the next, in
+// the same EXEC as the mark, and the key is doubtful no more once the answer was
+// read, unless a command behind that offset has made it so again. Every failure
+// leaves the doubt, and so does a source that bears another history.
+//
 // Errors of the target are of three kinds. What passes (OOM, LOADING,
 // READONLY, a refused EXEC, a lost connection, ...) is waited for: the session
 // ends and begins again from the mark. What is refused for good at queue time
@@ -57,7 +65,8 @@
 //
 // Glossary: a batch is what one EXEC executes; a lane is one serial way into
 // the target; a mark is a lane's position in the target; a key is doubtful when
-// its value may differ from the source's, until verify has found it equal.
+// its value may differ from the source's, until it was copied again or verify has
+// found it equal.
 //
 // Caveats. Keys whose deadline passes while apply is behind die on the target
 // even if the source renews them later in the stream. A new epoch (a full

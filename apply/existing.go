@@ -65,7 +65,7 @@ type handledKey struct {
 }
 
 const (
-	existingMagic = "tlexist1"
+	existingMagic = "tlexist2"
 	recordSize    = 32
 )
 
@@ -172,7 +172,9 @@ func (x *existing) Close() error {
 	return errors.Join(x.sync(), x.log.Close())
 }
 
-func fingerprint(db int, key []byte) uint64 { return xxh3.HashSeed(key, uint64(db)) }
+// fingerprint spreads db over the whole seed: a short key and a small seed are
+// simply added, by which "k0" in database 1 would be "k1" in database 0.
+func fingerprint(db int, key []byte) uint64 { return xxh3.HashSeed(key, uint64(db)*0x9e3779b97f4a7c15) }
 
 // scan fingerprints every key of the target, and returns once that is on disk.
 func (x *existing) scan(ctx context.Context, c doer, t target) error {

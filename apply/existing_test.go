@@ -154,3 +154,19 @@ func TestAFailedSyncOfTheLogIsFinalForAllGroups(t *testing.T) {
 		t.Errorf("the next sync: got %v, want the first error, %v", err, first)
 	}
 }
+
+func TestFingerprintsOfShortKeysDiffer(t *testing.T) {
+	seen := map[uint64]string{}
+	for db := range 16 {
+		for _, format := range []string{"%d", "k%d", "key:%d", "user:%08d", "session:%016d"} {
+			for i := range 1000 {
+				key := fmt.Sprintf(format, i)
+				fp, name := fingerprint(db, []byte(key)), fmt.Sprintf("%s in database %d", key, db)
+				if other, ok := seen[fp]; ok {
+					t.Fatalf("%s has the fingerprint of %s", name, other)
+				}
+				seen[fp] = name
+			}
+		}
+	}
+}

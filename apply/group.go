@@ -24,6 +24,7 @@ type group struct {
 	scripts  *scripts
 	skips    skips
 	doubts   doubtSet
+	recopier *recopier
 	changed  <-chan struct{}
 	lane     *Lane
 	spool    *spool.Group // nil until there is one
@@ -53,7 +54,8 @@ type group struct {
 func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	g := &group{
 		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, skips: skips{},
-		lane: &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate},
+		recopier: newRecopier(j.o.Sources[id], j.o.firstWait),
+		lane:     &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate},
 	}
 	g.lane.silence = &g.silence
 	g.status.Group, g.status.State = id, StateWaiting
@@ -78,17 +80,17 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 
 // load reads what the store holds as rejected and doubtful.
 func (g *group) load() error {
-	var (
-		last              checkpoint.Reject
-		rejects, doubtful int
-		doubts            []checkpoint.Doubt
-	)
+	var last checkpoint.Reject
+	rejects := 0
 	g.skips, g.stopped = skips{}, nil
 	err := g.store.Rejects(g.id, func(r checkpoint.Reject) error {
-		rejects++
 		if !r.Applied {
 			g.skip(r.Epoch)[r.Offset] = true
 		}
+		if r.Healed {
+			return nil
+		}
+		rejects++
 		last = r
 		if g.isUnmarked(r) {
 			g.stopped, g.stoppedIn = g.unmarkedStop(r), r.Epoch
@@ -96,18 +98,27 @@ func (g *group) load() error {
 		return nil
 	})
 	if err == nil {
-		err = g.store.Doubts(g.id, func(d checkpoint.Doubt) error {
-			doubtful++
-			doubts = append(doubts, checkpoint.Doubt{Epoch: d.Epoch, DB: d.DB, Key: d.Key})
-			return nil
-		})
+		err = g.loadDoubts()
 	}
 	if rejects > 0 && g.onReject == RejectStop && g.stopped == nil {
 		g.stopped, g.stoppedIn = g.rejectStop(last), last.Epoch
 	}
-	g.doubts.reset()
-	g.doubts.add(doubts)
-	g.status.update(func(st *Status) { st.Rejects, st.Doubtful = rejects, doubtful })
+	g.status.update(func(st *Status) { st.Rejects = rejects })
+	return err
+}
+
+// loadDoubts reads the doubtful keys, and those that were, from the store.
+func (g *group) loadDoubts() error {
+	g.doubts.clear()
+	healed := 0
+	err := g.store.Doubts(g.id, func(d checkpoint.Doubt) error {
+		g.doubts.add([]checkpoint.Doubt{d})
+		return nil
+	})
+	if err == nil {
+		err = g.store.Healed(g.id, func(checkpoint.Doubt) error { healed++; return nil })
+	}
+	g.showDoubts(healed - g.status.get().Healed)
 	return err
 }
 
@@ -119,9 +130,14 @@ const (
 // panicked makes a bug of ours the end of this group alone.
 func (g *group) panicked(p any) error {
 	g.log.Error("panic in apply", "panic", p, "stack", stack())
+	st := g.status.get()
+	where := fmt.Sprintf("epoch %s, behind offset %s", st.Epoch, st.Applied)
+	if st.Phase != checkpoint.PhaseStream {
+		where = fmt.Sprintf("epoch %s, behind byte %d of the RDB", st.Epoch, st.RDBDone)
+	}
 	return &StopError{
 		Reason: "internal-error",
-		What:   fmt.Sprintf("group %s: apply met a bug of its own at offset %s: %v", g.id, g.status.get().Applied, p),
+		What:   fmt.Sprintf("group %s: apply met a bug of its own (%s): %v", g.id, where, p),
 		Hint:   "report this with the log; other groups and capture go on, and the same command begins again from the mark",
 	}
 }

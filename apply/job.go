@@ -72,6 +72,10 @@ type Options struct {
 	// Vouched is capture's last published durable position of a group, so that
 	// bytes missing below it are noticed; nil when nothing is published.
 	Vouched func(repl.GroupID) (spool.Durable, bool)
+	// Sources are the groups' servers, as far as they are known here: doubtful
+	// keys are copied again from them. Whatever they answer, or if they do not, the
+	// stream goes on.
+	Sources map[repl.GroupID]Source
 	Log     *slog.Logger     // nil is silent
 	Now     func() time.Time // nil is time.Now
 
@@ -81,6 +85,7 @@ type Options struct {
 	firstWait    time.Duration // before the first session after a broken one; 0 is 100 ms
 	settle       time.Duration // before damage in a file of a copy is believed; 0 is settleTime
 	hole         time.Duration // the same for zeros where bytes belong; 0 is holeTime
+	copyBytes    int64         // of doubtful keys copied again at a time; 0 is copyBytes
 }
 
 // Job applies the spool of several groups to one target.
@@ -127,6 +132,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.hole == 0 {
 		o.hole = holeTime
+	}
+	if o.copyBytes == 0 {
+		o.copyBytes = copyBytes
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries

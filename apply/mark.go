@@ -73,7 +73,8 @@ type Mark struct {
 	RDB   int64
 	RDBDB int
 	Keys  int64 // entries below RDB
-	// Commands counts those of the source's stream up to Offset that were sent.
+	// Commands counts those of the source's stream up to Offset that were sent,
+	// and the keys copied again among them: two marks at one offset differ by it.
 	Commands int64
 	RunID    string // of the target when the mark was written
 	// Past are the epochs before Epoch of which something may be on the target

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
+	"strconv"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
@@ -84,9 +84,11 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 		all[i] = i
 	}
 	err := b.commands(all, func(i int, args [][]byte) {
-		c := b.cmds[i]
-		for _, k := range command.Lookup(args[0]).AppendKeys(nil, args) {
-			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Epoch: r.Epoch, Offset: c.end})
+		c, spec := b.cmds[i], command.Lookup(args[0])
+		for n, k := range spec.AppendKeys(nil, args) {
+			doubts = append(doubts, checkpoint.Doubt{
+				Group: g.id, Epoch: r.Epoch, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Offset: c.end, Own: isOwn(spec, n),
+			})
 		}
 	})
 	if err != nil {
@@ -97,7 +99,8 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 		return err
 	}
 	g.doubts.add(doubts)
-	g.status.count(1, len(doubts))
+	g.status.count(1)
+	g.showDoubts(0)
 	return g.unmarkedStop(r)
 }
 
@@ -134,8 +137,11 @@ func (g *group) newReject(at batched, args [][]byte, cause resp.ServerError, res
 func (g *group) addRejects(rejects []checkpoint.Reject) error {
 	var doubts []checkpoint.Doubt
 	for _, r := range rejects {
-		for _, k := range r.Keys {
-			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: r.DB, Key: k, Why: "reject", Epoch: r.Epoch, Offset: r.Offset})
+		spec := command.Lookup([]byte(CommandName(r.Command)))
+		for i, k := range r.Keys {
+			doubts = append(doubts, checkpoint.Doubt{
+				Group: g.id, Epoch: r.Epoch, DB: r.DB, Key: k, Why: "reject", Offset: r.Offset, Own: isOwn(spec, i),
+			})
 		}
 	}
 	doubts = g.doubts.fresh(doubts)
@@ -143,7 +149,8 @@ func (g *group) addRejects(rejects []checkpoint.Reject) error {
 		return err
 	}
 	g.doubts.add(doubts)
-	g.status.count(len(rejects), len(doubts))
+	g.status.count(len(rejects))
+	g.showDoubts(0)
 	return nil
 }
 
@@ -157,7 +164,7 @@ func (g *group) addDoubts(doubts []checkpoint.Doubt) (int, error) {
 		return 0, err
 	}
 	g.doubts.add(doubts)
-	g.status.count(0, len(doubts))
+	g.showDoubts(0)
 	return len(doubts), nil
 }
 
@@ -171,7 +178,8 @@ func (g *group) missed(b *Batch, gone []int) error {
 	var doubts []checkpoint.Doubt
 	err := b.commands(gone, func(i int, args [][]byte) {
 		doubts = append(doubts, checkpoint.Doubt{
-			Group: g.id, DB: int(b.cmds[i].db), Key: slices.Clone(argOf(args, 1)), Why: "gone", Epoch: g.lane.Mark().Epoch, Offset: b.cmds[i].end,
+			Group: g.id, Epoch: g.lane.Mark().Epoch, DB: int(b.cmds[i].db), Key: slices.Clone(argOf(args, 1)), Why: "gone",
+			Offset: b.cmds[i].end, Own: true,
 		})
 	})
 	if err != nil {
@@ -179,75 +187,73 @@ func (g *group) missed(b *Batch, gone []int) error {
 	}
 	n, err := g.addDoubts(doubts)
 	if n > 0 {
-		g.log.Warn("keys were to be renewed and are gone: their old deadline passed while apply was behind; they are doubtful until verified",
+		g.log.Warn("keys were to be renewed and are gone: their old deadline passed while apply was behind; they are doubtful until they are copied again, or verified",
 			"keys", n, "first", string(doubts[0].Key))
 	}
 	return err
 }
 
 func (g *group) rejectStop(r checkpoint.Reject) error {
+	shown := ShowCommand(r.Command)
+	if len(r.Keys) > 0 {
+		shown = fmt.Sprintf("key %q, %s", short(r.Keys[0]), shown)
+	}
 	s := &StopError{
 		Reason: "reject",
-		What:   fmt.Sprintf("group %s: the target rejected a command for database %d ending at offset %s: %s", g.id, r.DB, r.Offset, r.Error),
-		Hint:   "find out why the key differs on the target; to go on past rejected commands and list their keys as doubtful, start the same command with --on-reject continue",
+		What: fmt.Sprintf("group %s: the target rejected a command: epoch %s, ending at offset %s, database %d, %s: %s",
+			g.id, r.Epoch, r.Offset, r.DB, shown, r.Error),
+		Hint: "find out why the key differs on the target; to go on past rejected commands, start the same command with --on-reject continue: their keys are doubtful then, and copied again from the source where it can be asked",
 	}
 	if r.Phase == checkpoint.PhaseRDB {
-		s.What = fmt.Sprintf("group %s: the target refused an entry of the RDB, in database %d: %s", g.id, r.DB, r.Error)
-		s.Hint = "a target older than the source cannot restore its encodings: use a target of at least the source's version; or go on without the key by --on-reject continue"
-	}
-	if len(r.Keys) > 0 {
-		s.What += fmt.Sprintf(" (key %q)", r.Keys[0])
+		s.What = fmt.Sprintf("group %s: the target refused an entry of the RDB: epoch %s, database %d, key %q: %s", g.id, r.Epoch, r.DB, short(r.Keys[0]), r.Error)
+		s.Hint = "a target older than the source cannot restore its encodings: use a target of at least the source's version; or go on without the key by --on-reject continue, which lists it as doubtful"
 	}
 	return s
 }
 
-// doubtSet knows the keys that the store holds as doubtful, by fingerprints, so
-// that each is written and counted once.
-type doubtSet struct {
-	mu   sync.Mutex
-	keys map[uint64]repl.Epoch // in which it became doubtful
+// ShowCommand is the beginning of a command, given as it was sent and perhaps
+// cut, for a person: its name, its first key, and how many arguments it has.
+// Values are the user's.
+func ShowCommand(b []byte) string {
+	args, n := firstArgs(b, 2)
+	text := show(args)
+	if n > 2 {
+		text += fmt.Sprintf(" ... (%d arguments)", n)
+	}
+	return text
 }
 
-func (s *doubtSet) reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = nil
-}
-
-// has tells whether a key was doubtful in epoch e already.
-func (s *doubtSet) has(e repl.Epoch, db int, key []byte) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	since, ok := s.keys[fingerprint(db, key)]
-	return ok && since >= e
-}
-
-// fresh returns those of ds that are not known, each once.
-func (s *doubtSet) fresh(ds []checkpoint.Doubt) []checkpoint.Doubt {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []checkpoint.Doubt
-	seen := map[uint64]bool{}
-	for _, d := range ds {
-		fp := fingerprint(d.DB, d.Key)
-		if since, ok := s.keys[fp]; (!ok || since < d.Epoch) && !seen[fp] {
-			seen[fp] = true
-			out = append(out, d)
+// firstArgs reads up to most arguments of a command that may be cut, and how
+// many it says that it has.
+func firstArgs(b []byte, most int) (args [][]byte, n int) {
+	number := func(kind byte) (int, bool) {
+		line, rest, ok := bytes.Cut(b, []byte("\r\n"))
+		if !ok || len(line) < 2 || line[0] != kind {
+			return 0, false
+		}
+		n, err := strconv.Atoi(string(line[1:]))
+		b = rest
+		return n, err == nil && n >= 0
+	}
+	n, ok := number('*')
+	for ok && len(args) < min(n, most) {
+		var size int
+		if size, ok = number('$'); ok {
+			args = append(args, b[:min(size, len(b))])
+			b = b[min(size+2, len(b)):]
 		}
 	}
-	return out
+	return args, n
 }
 
-func (s *doubtSet) add(ds []checkpoint.Doubt) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.keys == nil {
-		s.keys = map[uint64]repl.Epoch{}
-	}
-	for _, d := range ds {
-		s.keys[fingerprint(d.DB, d.Key)] = d.Epoch
-	}
+// CommandName is the name of a command that was sent.
+func CommandName(b []byte) string {
+	args, _ := firstArgs(b, 1)
+	return string(bytes.ToUpper(short(argOf(args, 0))))
 }
+
+// short bounds what a person sees of a name.
+func short(b []byte) []byte { return b[:min(len(b), 64)] }
 
 // skips are the ends of commands that were rejected at queue time, by epoch.
 type skips map[repl.Epoch]map[repl.Offset]bool

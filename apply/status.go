@@ -56,8 +56,20 @@ type Status struct {
 	Ignored   int64 // commands and entries never sent: PINGs, heartbeats, ...
 	Unknown   int64 // commands passed through that no table knows
 	Expired   int64 // keys whose deadline had passed when they were sent
-	Rejects   int
-	Doubtful  int
+	Rejects   int   // those with a key that is doubtful still, or with none
+	Doubtful  int   // keys whose value may differ from the source's
+	Healed    int   // keys that were doubtful, and were copied again
+	// Held are those of Doubtful that the source, or the target, does not let be
+	// copied again; each says why in the store.
+	Held int
+	// Healing: the others of Doubtful may be copied again yet. It ends when the
+	// source has failed to answer too often, until it does.
+	Healing bool
+	// Passes counts the times that every doubtful key was asked for.
+	Passes int
+	// Recopy says why doubtful keys cannot be copied again now; empty: they can,
+	// or there are none.
+	Recopy string
 	// Forgotten says that an earlier apply.db was lost, and that what it held
 	// as rejected or doubtful is not known.
 	Forgotten bool
@@ -127,8 +139,15 @@ func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 	})
 }
 
-func (s *groupStatus) count(rejects, doubts int) {
-	s.update(func(st *Status) { st.Rejects += rejects; st.Doubtful += doubts })
+func (s *groupStatus) count(rejects int) {
+	s.update(func(st *Status) { st.Rejects += rejects })
+}
+
+// recopying shows how far the doubtful keys are.
+func (s *groupStatus) recopying(doubtful, held, healed int, healing bool) {
+	s.update(func(st *Status) {
+		st.Doubtful, st.Held, st.Healing, st.Healed = doubtful, held, healing, st.Healed+healed
+	})
 }
 
 // end says how the group ended. Without an error its state stays what it was.

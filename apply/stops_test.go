@@ -1,12 +1,17 @@
 package apply
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
 
+	"tairlift/internal/rdb"
 	"tairlift/internal/redistest"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -132,10 +137,12 @@ func TestARejectWithinABatchStopsAndIsRemembered(t *testing.T) {
 	r.applyAll(Options{})
 	r.target.Do(t, "DEL", "n")
 	r.target.Do(t, "RPUSH", "n", "not a number")
-	p.write("INCR a", "INCR n", "MULTI", "INCR b", "INCR n", "INCR b", "EXEC")
+	at := p.write("INCR a", "INCR n").end
+	p.write("MULTI", "INCR b", "INCR n", "INCR b", "EXEC")
 	stop := r.stopped(Options{}, "reject")
-	if !strings.Contains(stop.What, `"n"`) || !strings.Contains(stop.What, "WRONGTYPE") || !strings.Contains(stop.Hint, "--on-reject continue") {
-		t.Errorf("stop: got %q, %q, want the key, the cause, the way out", stop.What, stop.Hint)
+	want := fmt.Sprintf(`group 1: the target rejected a command: epoch 1, ending at offset %d, database 0, key "n", "INCR" "n": WRONGTYPE `, at)
+	if !strings.HasPrefix(stop.What, want) || !strings.Contains(stop.Hint, "--on-reject continue") {
+		t.Errorf("stop: got %q, %q, want %q..., and the way out", stop.What, stop.Hint, want)
 	}
 	r.want("beside the reject", map[string]string{"0 GET a": "1", "0 GET b": "2"})
 	r.stopped(Options{}, "reject") // a restart alone does not go past it
@@ -144,6 +151,80 @@ func TestARejectWithinABatchStopsAndIsRemembered(t *testing.T) {
 	r.want("beyond the reject", map[string]string{"0 GET a": "2", "0 GET b": "2"})
 	if st := job.Status()[0]; st.Rejects != 2 || st.Doubtful != 1 || st.Commands != 7 {
 		t.Errorf("status: got %d rejects, %d doubtful, %d commands, want 2, 1 (one key), 7", st.Rejects, st.Doubtful, st.Commands)
+	}
+}
+
+func TestARejectIsShownWithoutItsValues(t *testing.T) {
+	secret := strings.Repeat("secret", 1000)
+	for _, tt := range []struct {
+		command []byte
+		want    string
+	}{
+		{resp.AppendCommandStrings(nil, "INCR", "n"), `"INCR" "n"`},
+		{resp.AppendCommandStrings(nil, "SET", "n", secret), `"SET" "n" ... (3 arguments)`},
+		{resp.AppendCommandStrings(nil, "SET", "n", secret)[:4096], `"SET" "n" ... (3 arguments)`},
+		{resp.AppendCommandStrings(nil, "EVAL", secret, "0")[:4096], `"EVAL" "` + secret[:64] + `"... ... (3 arguments)`},
+		{resp.AppendCommandStrings(nil, "SET", "n")[:13], `"SET"`},
+		{[]byte("*3\r"), ""},
+		{[]byte("*-1\r\n"), ""},
+		{nil, ""},
+	} {
+		if got := ShowCommand(tt.command); got != tt.want {
+			t.Errorf("%.40q: got %s, want %s", tt.command, got, tt.want)
+		}
+	}
+	if got := CommandName(resp.AppendCommandStrings(nil, "incr", "n")); got != "INCR" {
+		t.Errorf("name: got %s, want INCR", got)
+	}
+}
+
+// A bug of ours, here in a clock that is asked for what bears a deadline, ends
+// its group with the place, and no other.
+func TestAPanicStopsItsGroupWithThePlace(t *testing.T) {
+	for claim, tt := range map[string]struct {
+		frame, where string
+	}{
+		"in the translator":    {"(*translator).data", "epoch 1, behind offset "},
+		"in the RDB's decoder": {"(*snapshot).add", "epoch 1, behind byte 0 of the RDB"},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			r := bareRig(t, 2)
+			deadline := []byte("\xfc\xff\xff\xff\xff\xff\xff\x00\x00\x00\x01d\x01v") // of the key d
+			body := handRDB("k v")
+			body = append(append(body[:len(body)-9:len(body)-9], deadline...), 0xFF)
+			body = binary.LittleEndian.AppendUint64(body, rdb.CRC64(0, body))
+			p := r.craftBegin(1, 1, spool.WriterOptions{})
+			p.rdb(body)
+			p.write("INCR n", "INCR n")
+			before := p.end
+			a := r.start(Options{Now: func() time.Time {
+				if bytes.Contains(debug.Stack(), []byte(tt.frame)) {
+					panic("an injected bug")
+				}
+				return time.Now()
+			}})
+			if tt.frame == "(*translator).data" {
+				a.reaches(t, before)
+				tt.where += before.String()
+			}
+			p.write("SETEX k 1000 v", "INCR n")
+			redistest.Eventually(t, "group 1 to stop", func() bool { return a.job.Status()[0].State == StateStopped })
+			st := a.job.Status()[0]
+			if st.Reason != "internal-error" || !strings.Contains(st.What, tt.where+")") || !strings.Contains(st.What, "an injected bug") || st.Hint == "" {
+				t.Errorf("status: got %s %q, want internal-error at %s", st.Reason, st.What, tt.where)
+			}
+			other := r.craft(2, 1, "other v") // begins only now
+			other.write("INCR m")
+			redistest.Eventually(t, "group 2 to go on", func() bool { return a.job.Status()[1].Applied >= other.end })
+			if err := a.stop(); err == nil || !strings.Contains(err.Error(), "an injected bug") {
+				t.Errorf("run: got %v, want the bug", err)
+			}
+			r.want("of the other group", map[string]string{"0 GET m": "1", "0 GET other": "v"})
+			p.seal()
+			other.seal()
+			r.applyAll(Options{}) // without the bug
+			r.want("begun again", map[string]string{"0 GET n": "3", "0 GET k": "v", "0 GET m": "1", "0 EXISTS d": "1"})
+		})
 	}
 }
 

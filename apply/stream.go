@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"tairlift/checkpoint"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -48,7 +49,9 @@ type streamer struct {
 	shown    repl.Offset // in the status
 	marked   time.Time
 	recorded time.Time
-	looked   time.Time // for a newer epoch
+	looked   time.Time     // for a newer epoch
+	asked    time.Time     // when the source was last asked for doubtful keys
+	rest     time.Duration // before it is asked again while apply is behind
 }
 
 // flight is a batch whose EXEC was sent.
@@ -67,6 +70,10 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		return err
 	}
 	defer in.Close()
+	if err := g.revive(m); err != nil {
+		return err
+	}
+	defer g.recopier.end()
 	if m.Start < m.Offset && (g.readFrom != m.Epoch || g.read < m.Offset) {
 		err := g.unread(ctx, control{g.lane.conn, g.lane.timeout}, m)
 		var gap *spool.GapError
@@ -118,11 +125,25 @@ func (s *streamer) run(ctx context.Context) error {
 				return err
 			}
 			if cause == nil {
+				if s.g.now().Sub(s.asked) >= s.rest {
+					if _, err := s.recopy(ctx); err != nil {
+						return err
+					}
+				}
 				continue
 			}
 		}
 		if err := s.land(); err != nil { // whatever is in flight
 			return err
+		}
+		if cause == nil || errors.Is(cause, errEnd) {
+			reached, err := s.recopy(ctx)
+			if err != nil {
+				return err
+			}
+			if reached {
+				continue
+			}
 		}
 		if err := s.idle(cause != nil || ctx.Err() != nil); err != nil {
 			return err
@@ -141,6 +162,9 @@ func (s *streamer) run(ctx context.Context) error {
 func (s *streamer) fill(ctx context.Context) (cause error) {
 	b := s.tr.batch
 	for ctx.Err() == nil && len(b.cmds) < s.limit && len(b.buf) < batchBytes {
+		if err := s.putInPlace(); err != nil {
+			return err
+		}
 		c, ok, err := s.pars.Next()
 		if err != nil {
 			return &StopError{
@@ -240,8 +264,12 @@ func (s *streamer) land() error {
 	if err := s.g.missed(f.batch, gone); err != nil {
 		return err
 	}
+	failed, refused := f.batch.split(failed)
 	stop, err := s.g.rejected(f.batch, failed)
 	if err != nil {
+		return err
+	}
+	if err := s.g.landed(f.batch, refused, f.mark); err != nil {
 		return err
 	}
 	s.g.well = true
@@ -312,6 +340,14 @@ func (s *streamer) refused(b *Batch, err error) error {
 	}
 	if q.Index >= len(b.cmds) {
 		return s.lane.markRefused(q.Err)
+	}
+	if i, ok := b.copyOf(q.Index); ok {
+		d := b.copies[i].doubt
+		d.Held = heldRefused + ": " + string(q.Err)
+		if err := s.g.hold([]checkpoint.Doubt{d}); err != nil {
+			return err
+		}
+		return errAgain
 	}
 	args, perr := b.command(q.Index)
 	if perr != nil {

@@ -203,7 +203,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	}
 	if spec.Doubtful(args) || spec.HiddenTTL(args) {
 		t.keys = spec.AppendKeys(t.keys[:0], args)
-		t.doubt(t.keys, c.End)
+		t.doubt(spec, t.keys, c.End)
 	}
 	at, width := t.clock.at(c.End, recv)
 	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
@@ -264,12 +264,14 @@ func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, 
 
 // doubt remembers copies of keys whose command, as it was propagated, is not
 // deterministic; they are recorded before the batch commits.
-func (t *translator) doubt(keys [][]byte, at repl.Offset) {
-	for _, k := range keys {
-		if !t.doubtful.has(t.epoch, t.db, k) {
-			t.doubts = append(t.doubts, checkpoint.Doubt{
-				Group: t.group, DB: t.db, Key: slices.Clone(k), Why: "nondeterministic", Epoch: t.epoch, Offset: at,
-			})
+func (t *translator) doubt(spec *command.Spec, keys [][]byte, at repl.Offset) {
+	for i, k := range keys {
+		d := checkpoint.Doubt{
+			Group: t.group, Epoch: t.epoch, DB: t.db, Key: k, Why: "nondeterministic", Offset: at, Own: isOwn(spec, i),
+		}
+		if !t.doubtful.renew(d) {
+			d.Key = slices.Clone(k)
+			t.doubts = append(t.doubts, d)
 		}
 	}
 }

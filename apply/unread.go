@@ -169,12 +169,14 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 		keys = spec.AppendKeys(keys[:0], c.Args)
 		var ids []string
 		var doubts []checkpoint.Doubt
-		for _, key := range keys {
+		for i, key := range keys {
 			if isOurs(key) {
 				continue
 			}
 			ids = append(ids, strconv.Itoa(db)+":"+string(key))
-			doubts = append(doubts, checkpoint.Doubt{Group: g.id, DB: db, Key: slices.Clone(key), Why: "unread", Epoch: m.Epoch, Offset: c.End})
+			doubts = append(doubts, checkpoint.Doubt{
+				Group: g.id, Epoch: m.Epoch, DB: db, Key: slices.Clone(key), Why: "unread", Offset: m.Offset, Own: isOwn(spec, i),
+			})
 		}
 		switch {
 		case k == kindSure:

@@ -198,11 +198,13 @@ func (a *Apply) eachDoubt(g repl.GroupID, fn func(Doubt) error) error {
 	})
 }
 
-// DoubtsBehind calls fn for the doubtful keys of g behind the place after, nil
-// for all, in their order, until it returns false. It returns the place of the
-// last one for which fn returned true, nil when there was none.
-func (a *Apply) DoubtsBehind(g repl.GroupID, after []byte, fn func(Doubt) bool) (last []byte, err error) {
-	err = a.db.View(func(tx *bbolt.Tx) error {
+// Place is where the key stands in the order of Doubts.
+func (d Doubt) Place() []byte { return doubtKey(d) }
+
+// DoubtsBehind calls fn for the doubtful keys of g behind a place, nil for all,
+// in the order of Doubts, until it returns false.
+func (a *Apply) DoubtsBehind(g repl.GroupID, after []byte, fn func(Doubt) bool) error {
+	return a.db.View(func(tx *bbolt.Tx) error {
 		c, prefix := tx.Bucket(bucketDoubts).Cursor(), groupKey(g)
 		k, raw := c.Seek(prefix)
 		if after != nil {
@@ -215,15 +217,10 @@ func (a *Apply) DoubtsBehind(g repl.GroupID, after []byte, fn func(Doubt) bool) 
 			if err := decode(bucketDoubts, k, raw, &d); err != nil {
 				return &DamagedError{Path: a.db.Path(), Err: err}
 			}
-			if d.Healed != nil {
-				continue
-			}
-			if !fn(d) {
+			if d.Healed == nil && !fn(d) {
 				return nil
 			}
-			last = bytes.Clone(k)
 		}
 		return nil
 	})
-	return last, err
 }

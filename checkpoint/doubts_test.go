@@ -97,21 +97,17 @@ func TestDoubtsBehindAPlace(t *testing.T) {
 	var got []string
 	for after := []byte(nil); ; {
 		var some []string
-		last, err := a.DoubtsBehind(2, after, func(d Doubt) bool {
-			if len(some) == 2 {
-				return false
-			}
-			some = append(some, string(d.Key))
-			return true
+		err := a.DoubtsBehind(2, after, func(d Doubt) bool {
+			some, after = append(some, string(d.Key)), d.Place()
+			return len(some) < 2
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		got = append(got, strings.Join(some, ","))
-		if last == nil {
+		if len(some) == 0 {
 			break
 		}
-		after = last
 	}
 	if diff := cmp.Diff([]string{"0,2", "3,4", "5,6", ""}, got); diff != "" {
 		t.Errorf("two at a time (-want +got)\n%s", diff)

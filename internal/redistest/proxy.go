@@ -35,6 +35,10 @@ const (
 // Pass forwards the command and its reply.
 func Pass() Action { return Action{} }
 
+// Reply answers in place of the server, which gets nothing: by the bytes of a
+// reply, as RESP has them.
+func Reply(raw string) Action { return Action{do: answer, reply: []byte(raw)} }
+
 // ReplyError answers the command by "-text" and does not forward it: the server
 // never hears of it. Inside MULTI that is no error to the server, whose EXEC
 // would then run the other commands; use Reject there.
