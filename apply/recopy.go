@@ -182,6 +182,7 @@ func (s *streamer) ask(ctx context.Context) error {
 	r.unanswered, r.wait, r.keys, r.after = 0, r.first, min(r.keys+1, manyKeys), doubts[n-1].Place()
 	g.status.update(func(st *Status) { st.Recopy = "" })
 	r.pending = &copies{at: cut.At, doubts: doubts[:n], values: cut.Values[:n]}
+	g.log.Debug("the source was asked for doubtful keys", "keys", n, "at", cut.At.Offset, "stream", s.tr.batch.end)
 	return nil
 }
 

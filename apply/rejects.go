@@ -2,8 +2,10 @@ package apply
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 
@@ -37,7 +39,8 @@ func (g *group) rejected(b *Batch, failed []resp.ExecError) (stop, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.addRejects(rejects); err != nil {
+	doubts, err := g.addRejects(rejects)
+	if err != nil {
 		return nil, err
 	}
 	switch {
@@ -49,7 +52,12 @@ func (g *group) rejected(b *Batch, failed []resp.ExecError) (stop, err error) {
 			Hint: "give the target its databases back, then start the same command with --reseed: it loads the newest RDB again and makes the target equal",
 		}, nil
 	case g.onReject == RejectContinue:
-		g.log.Warn("command rejected by the target", "offset", rejects[0].Offset, "count", len(rejects), "error", rejects[0].Error)
+		level := slog.LevelDebug // of a key that is known: there may be thousands a second
+		if doubts > 0 {
+			level = slog.LevelWarn
+		}
+		g.log.Log(context.Background(), level, "commands rejected by the target", "count", len(rejects), "doubtful keys", doubts,
+			"epoch", rejects[0].Epoch, "offset", rejects[0].Offset, "db", rejects[0].DB, "first", ShowCommand(rejects[0].Command), "error", rejects[0].Error)
 		return nil, nil
 	}
 	return g.rejectStop(rejects[0]), nil
@@ -62,11 +70,11 @@ func (g *group) refuse(at batched, args [][]byte, cause resp.ServerError) error 
 	if g.onReject != RejectContinue {
 		return g.rejectStop(r)
 	}
-	if err := g.addRejects([]checkpoint.Reject{r}); err != nil {
+	if _, err := g.addRejects([]checkpoint.Reject{r}); err != nil {
 		return err
 	}
 	g.skip(r.Epoch)[at.end] = true
-	g.log.Warn("command rejected by the target", "offset", at.end, "error", string(cause))
+	g.log.Warn("command rejected by the target", "epoch", r.Epoch, "offset", at.end, "db", r.DB, "command", ShowCommand(r.Command), "error", string(cause))
 	return errAgain
 }
 
@@ -132,9 +140,10 @@ func (g *group) newReject(at batched, args [][]byte, cause resp.ServerError, res
 	return r
 }
 
-// addRejects records rejects and with them the doubt about their keys. It may be
-// called from several goroutines.
-func (g *group) addRejects(rejects []checkpoint.Reject) error {
+// addRejects records rejects and with them the doubt about their keys, of which
+// it returns how many were not doubtful yet. It may be called from several
+// goroutines.
+func (g *group) addRejects(rejects []checkpoint.Reject) (int, error) {
 	var doubts []checkpoint.Doubt
 	for _, r := range rejects {
 		spec := command.Lookup([]byte(CommandName(r.Command)))
@@ -146,12 +155,12 @@ func (g *group) addRejects(rejects []checkpoint.Reject) error {
 	}
 	doubts = g.doubts.fresh(doubts)
 	if err := g.store.AddRejects(rejects, doubts); err != nil {
-		return err
+		return 0, err
 	}
 	g.doubts.add(doubts)
 	g.status.count(len(rejects))
 	g.showDoubts(0)
-	return nil
+	return len(doubts), nil
 }
 
 // addDoubts records keys as doubtful and returns how many were not yet.

@@ -193,5 +193,6 @@ func (s *snapshot) failed(c *chunk, cmd chunkCmd, cause resp.ServerError) error 
 	if s.g.onReject != RejectContinue {
 		return s.g.rejectStop(r)
 	}
-	return s.g.addRejects([]checkpoint.Reject{r})
+	_, err := s.g.addRejects([]checkpoint.Reject{r})
+	return err
 }

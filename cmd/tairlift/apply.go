@@ -13,7 +13,7 @@ func applyVerb() *cli.Command {
 		waitFlag(),
 	}
 	flags = append(flags, applyFlags()...)
-	flags = append(flags, targetSecretFlag())
+	flags = append(flags, sourceSecretFlag(), targetSecretFlag())
 	return verb(&cli.Command{
 		Name:      "apply",
 		Usage:     "write what is in the spool in DIR to the target, each command exactly once.",

@@ -220,7 +220,9 @@ type groupStatus struct {
 	RDB      struct {
 		Keys *int64 `json:"keys"`
 	} `json:"rdb"`
-	Rejects *int `json:"rejects"`
+	Rejects  *int `json:"rejects"`
+	Doubtful *int `json:"doubtful"`
+	Healed   *int `json:"healed"`
 }
 
 // exitNoSpool is also what status says before a process has made the folder.

@@ -68,14 +68,16 @@ var captureHints = map[string]string{
 }
 
 // applyFile is what apply is doing now.
-func applyFile(p Process, target string, j *apply.Job, doubts *doubtCounts, done func(repl.GroupID) bool) *ApplyFile {
+func applyFile(p Process, target string, j *apply.Job, doubts *doubtLists, done func(repl.GroupID) bool) *ApplyFile {
 	f := &ApplyFile{Process: p, Target: target, Evictions: j.Evictions(), Groups: []ApplyGroup{}}
 	for _, st := range j.Status() {
+		list := doubts.of(st)
 		g := ApplyGroup{
 			ID: st.Group, State: string(st.State), Reason: st.Reason, What: st.What, Hint: st.Hint, Since: moment(st.Since),
 			Done: done(st.Group), Epoch: st.Epoch, Phase: string(st.Phase), AppliedMS: st.AppliedMS,
 			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown,
-			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: doubts.of(st.Group, st.Doubtful),
+			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: list.why,
+			Held: st.Held, Healed: st.Healed, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
 			WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,
 		}
 		if st.Phase == checkpoint.PhaseStream {
@@ -90,34 +92,6 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtCounts, done
 		f.Groups = append(f.Groups, g)
 	}
 	return f
-}
-
-// doubtCounts tells why keys are doubtful; it reads the store only when there
-// are others than before. It is used by one goroutine.
-type doubtCounts struct {
-	store *checkpoint.Apply
-	seen  map[repl.GroupID]doubtCount
-}
-
-type doubtCount struct {
-	n   int
-	why map[string]int
-}
-
-func (d *doubtCounts) of(g repl.GroupID, n int) map[string]int {
-	if n == 0 {
-		return nil
-	}
-	if c, ok := d.seen[g]; ok && c.n == n {
-		return c.why
-	}
-	why := map[string]int{}
-	err := d.store.Doubts(g, func(x checkpoint.Doubt) error { why[x.Why]++; return nil })
-	if err != nil {
-		return nil // the number is what counts
-	}
-	d.seen[g] = doubtCount{n, why}
-	return why
 }
 
 // publisher writes the status files of a run, and shows its progress.

@@ -117,7 +117,7 @@ type run struct {
 	apartA []ApplyGroup
 	// epochsBefore are the newest epochs of groups that were asked for another.
 	epochsBefore map[repl.GroupID]repl.Epoch
-	doubts       doubtCounts
+	doubts       doubtLists
 	trails       trails
 	room         *room // nil without capture
 	vouches      *vouches
@@ -239,7 +239,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	}
 	r.proc = newProcess(r.f.rec.Job, r.verb, r.o.Until)
 	if r.withApply {
-		r.doubts = doubtCounts{store: r.applies, seen: map[repl.GroupID]doubtCount{}}
+		r.doubts = doubtLists{store: r.applies, seen: map[repl.GroupID]doubtList{}}
 		r.vouches = &vouches{f: r.f}
 		if r.before, err = r.f.readApply(r.target); err != nil {
 			r.log.Warn("last status cannot be read", "error", err)

@@ -233,6 +233,7 @@ func (s *Status) Text(w io.Writer) error {
 	if len(s.Taints) > 0 {
 		fmt.Fprintf(&b, "\ntaints: %s\n", strings.Join(s.Taints, "; "))
 	}
+	s.doubtsText(&b)
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "\nnote: %s\nhint: %s\n", oneLine(n), badStatusHint)
 	}

@@ -79,6 +79,11 @@ type GroupStatus struct {
 	Commands *int64       `json:"commands_applied"`
 	Rejects  *int         `json:"rejects"`
 	Doubtful *int         `json:"doubtful"`
+	// Healed are keys that were doubtful, and were copied again.
+	Healed *int `json:"healed"`
+	// Rejected and Doubts are the first of those counted by Rejects and Doubtful.
+	Rejected []Rejected `json:"reject_list"`
+	Doubts   []Doubtful `json:"doubt_list"`
 
 	Addr       string     `json:"addr"`
 	What       string     `json:"what"`
@@ -203,7 +208,7 @@ func side(p *Process, running bool) *Side {
 }
 
 func (d *sides) status(g Group) GroupStatus {
-	s := GroupStatus{ID: g.ID, Addr: g.Addr}
+	s := GroupStatus{ID: g.ID, Addr: g.Addr, Rejected: []Rejected{}, Doubts: []Doubtful{}}
 	d.numbers(&s)
 	d.state(&s)
 	return s
@@ -229,10 +234,11 @@ func (d *sides) numbers(s *GroupStatus) {
 	}
 	a := d.a
 	if d.toApp {
-		s.TTL, s.Commands, s.Rejects, s.Doubtful = nil, ptr(int64(0)), ptr(0), ptr(0)
+		s.TTL, s.Commands, s.Rejects, s.Doubtful, s.Healed = nil, ptr(int64(0)), ptr(0), ptr(0), ptr(0)
 	}
 	if a != nil {
-		s.Commands, s.Rejects, s.Doubtful = ptr(a.Commands), ptr(a.Rejects), ptr(a.Doubtful)
+		s.Commands, s.Rejects, s.Doubtful, s.Healed = ptr(a.Commands), ptr(a.Rejects), ptr(a.Doubtful), ptr(a.Healed)
+		s.Rejected, s.Doubts = append(s.Rejected, a.Rejected...), append(s.Doubts, a.Doubts...)
 		s.Unknown, s.Ignored, s.Expired, s.WidthMS = a.Unknown, a.Ignored, a.Expired, a.WidthMS
 		if a.Epoch > 0 {
 			s.applied = true
@@ -443,6 +449,9 @@ func (d *sides) applying(s *GroupStatus) {
 			}
 		case a.Doubtful > 0, a.Forgotten:
 			s.Reason = "doubtful-keys"
+			if a.Recopy != "" {
+				s.What, s.Hint = "doubtful keys cannot be copied again now: "+a.Recopy, recopyHint
+			}
 		case d.evicting(s):
 		case d.sampled() && s.LagBytes != nil && (*s.LagBytes == 0 || s.LagSecs != nil && *s.LagSecs < 1):
 			s.State = InSync
@@ -458,6 +467,8 @@ func (d *sides) applying(s *GroupStatus) {
 		s.What, s.Since = c.What, c.Since
 	}
 }
+
+const recopyHint = "they are once the group's source, the master that capture reads from, can be asked: is its address right, and TAIRLIFT_SOURCE_PASSWORD or --source-password-file set for this process too? `tairlift verify --level full` that ends identical clears them as well"
 
 // decideCaughtUp tells whether nothing is missing of what is known to exist.
 func (d *sides) decideCaughtUp(s *GroupStatus) {
@@ -510,6 +521,9 @@ func (d *sides) taints(g repl.GroupID) []string {
 		text := fmt.Sprintf("%d doubtful %s in group %s", n, plural(n, "key"), g)
 		if why := slices.Sorted(maps.Keys(d.a.DoubtWhy)); len(why) > 0 {
 			text += " (" + strings.Join(why, ", ") + ")"
+		}
+		if d.a.Held > 0 {
+			text += fmt.Sprintf(", %d of which cannot be copied again", d.a.Held)
 		}
 		out = append(out, text)
 	}

@@ -129,6 +129,11 @@ type ApplyGroup struct {
 	Rejects   int            `json:"rejects"`
 	Doubtful  int            `json:"doubtful"`
 	DoubtWhy  map[string]int `json:"doubtful_by_reason,omitempty"`
+	Held      int            `json:"held"`             // of Doubtful: those that cannot be copied again
+	Healed    int            `json:"healed"`           // keys that were doubtful, and were copied again
+	Recopy    string         `json:"recopy,omitempty"` // why none can be copied again now
+	Rejected  []Rejected     `json:"reject_list,omitempty"`
+	Doubts    []Doubtful     `json:"doubt_list,omitempty"`
 	WidthMS   int64          `json:"ttl_width_ms"`
 	Forgotten bool           `json:"forgotten,omitempty"` // what was rejected or doubtful before apply.db was lost
 }

@@ -23,6 +23,8 @@ type standing struct {
 	full    bool        // its full phase is over
 	epoch   repl.Epoch  // in which reached counts
 	reached repl.Offset // applied; without a target: durable
+	healing bool        // doubtful keys may be copied again yet
+	passes  int         // over the doubtful keys
 }
 
 // goal is the end of a run. It is one goroutine's.
@@ -34,6 +36,7 @@ type goal struct {
 	mark  func(i int) // group i has reached the goal
 
 	asked []*position
+	since []int // passes when the group had reached its position
 }
 
 type position struct {
@@ -66,7 +69,10 @@ func (r *run) reach(ctx context.Context) bool {
 // step looks once.
 func (g *goal) step(ctx context.Context) bool {
 	if g.asked == nil {
-		g.asked = make([]*position, g.n)
+		g.asked, g.since = make([]*position, g.n), make([]int, g.n)
+		for i := range g.since {
+			g.since[i] = never
+		}
 	}
 	at := make([]standing, g.n)
 	full, over := true, true
@@ -111,13 +117,28 @@ func (g *goal) caughtUp(ctx context.Context, at []standing) bool {
 	for i, s := range at {
 		switch p := g.asked[i]; {
 		case s.stopped:
-		case p != nil && p.epoch == s.epoch && s.reached >= p.offset:
+		case p != nil && p.epoch == s.epoch && s.reached >= p.offset && !g.heals(i, s):
 			g.mark(i)
 		default:
 			all = false
 		}
 	}
 	return all
+}
+
+const never = -1 // in goal.since
+
+// heals tells whether doubtful keys of a group, which has reached its position,
+// are still to be copied again: all that were so then have had their turn when the
+// pass after the one under way is over. Later ones do not hold the goal back.
+func (g *goal) heals(i int, s standing) bool {
+	if !s.healing {
+		return false
+	}
+	if g.since[i] == never {
+		g.since[i] = s.passes
+	}
+	return s.passes < g.since[i]+2
 }
 
 // standing of the group of session i.
@@ -141,6 +162,7 @@ func (r *run) standing(i int) standing {
 	// an earlier process knew, for the target may have lost it since.
 	streams := a.Current && a.Phase == checkpoint.PhaseStream && a.Epoch == c.Durable.Epoch
 	out.full = streams && !c.EpochDue
+	out.healing, out.passes = a.Healing, a.Passes
 	if out.full {
 		out.epoch, out.reached = a.Epoch, a.Applied
 	}

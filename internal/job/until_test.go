@@ -84,6 +84,17 @@ func TestUntil(t *testing.T) {
 			{[]standing{{full: true, epoch: 1, reached: 1}, {stopped: true}}, []position{{1, 5}, {}}, false},
 			{[]standing{{full: true, epoch: 1, reached: 5}, {stopped: true}}, nil, true},
 		}, []int{0}, 1},
+		{"doubtful keys that the source may heal are waited for", UntilCaughtUp, []step{
+			{[]standing{{full: true, epoch: 1, reached: 90, healing: true, passes: 7}}, []position{{1, 90}}, false},
+			{[]standing{{full: true, epoch: 1, reached: 95, healing: true, passes: 8}}, nil, false},
+			{[]standing{{full: true, epoch: 1, reached: 95, passes: 8}}, nil, true},
+		}, []int{0}, 1},
+		{"those that come later are not", UntilCaughtUp, []step{
+			{[]standing{{full: true, epoch: 1, reached: 80, healing: true, passes: 5}}, []position{{1, 90}}, false},
+			{[]standing{{full: true, epoch: 1, reached: 90, healing: true, passes: 7}}, nil, false},
+			{[]standing{{full: true, epoch: 1, reached: 99, healing: true, passes: 8}}, nil, false},
+			{[]standing{{full: true, epoch: 1, reached: 99, healing: true, passes: 9}}, nil, true},
+		}, []int{0}, 1},
 		{"all stopped is an end", UntilCaughtUp, []step{
 			{[]standing{{stopped: true}, {stopped: true}}, []position{{}, {}}, true},
 		}, nil, 0},

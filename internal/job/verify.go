@@ -244,7 +244,16 @@ func (f *folder) clearIn(store *checkpoint.Apply, target string, evicted checkpo
 	}
 	a.Evictions = evicted
 	for i := range a.Groups {
-		a.Groups[i].Doubtful, a.Groups[i].DoubtWhy, a.Groups[i].Forgotten = 0, nil, false
+		g := &a.Groups[i]
+		g.Doubtful, g.DoubtWhy, g.Doubts, g.Held, g.Healed, g.Recopy, g.Forgotten = 0, nil, nil, 0, 0, "", false
+		// What was rejected is no more than its keys are.
+		l := doubtList{rejects: g.Rejects}
+		if err := l.read(store, g.ID); err != nil {
+			return err
+		}
+		if g.Rejected = l.rejected; len(l.rejected) < maxListed {
+			g.Rejects = len(l.rejected)
+		}
 	}
 	return writeStatus(f.applyStatus(target), a)
 }

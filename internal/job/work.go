@@ -143,6 +143,10 @@ func (r *run) openApply(ctx context.Context) error {
 		SpoolDir: r.f.spoolDir(), StateDir: r.f.applyDir(r.target), Job: r.f.rec.Job, Groups: idsOf(r.groups), Store: r.applies,
 		Addr: r.target, Secret: r.o.TargetSecret, UntilEnd: r.o.Until == UntilEnd, MaxWait: r.o.Wait, Log: r.log,
 		Vouched: r.vouches.of, MaxDeletes: r.o.MaxDeletes, DeletesAgreed: r.o.DeletesAgreed, Reseed: r.o.Reseed, NewEpoch: r.epochsBefore,
+		Sources: map[repl.GroupID]apply.Source{},
+	}
+	for _, g := range r.groups {
+		o.Sources[g.ID] = apply.Source{Addr: g.Addr, Secret: r.o.SourceSecret}
 	}
 	if r.o.ContinueOnReject {
 		o.OnReject = apply.RejectContinue
