@@ -267,6 +267,9 @@ func (j *Job) claim(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	if err := j.watchMissing(ctx, conn, missing); err != nil {
+		return err
+	}
 	strange, err := j.strange(ctx, conn)
 	if err != nil || strange {
 		return err
@@ -299,6 +302,32 @@ func (j *Job) claim(ctx context.Context) error {
 	}
 	return j.writeMarks(ctx, conn, t, missing)
 }
+
+// watchMissing makes writeMarks fail if anybody claims the target from here on,
+// for this job or another, or has done so and ended it since. A process may
+// sleep for as long as that takes between its look and its claim.
+func (j *Job) watchMissing(ctx context.Context, conn doer, missing []repl.GroupID) error {
+	watch := []string{"WATCH", jobsKey}
+	for _, id := range missing {
+		watch = append(watch, markKey(j.o.Job, id))
+	}
+	if _, err := conn.Do(ctx, watch...); err != nil {
+		return fmt.Errorf("watch marks: %w", err)
+	}
+	for _, key := range watch[2:] {
+		r, err := conn.Do(ctx, "GET", key)
+		if err != nil {
+			return fmt.Errorf("get mark %s: %w", key, err)
+		}
+		if !r.Null {
+			return errClaimed
+		}
+	}
+	return nil
+}
+
+// errClaimed says that the target is to be looked at again.
+var errClaimed = &waitError{reason: "target-mark-contended", err: errors.New("somebody else claimed the target, or ended a job there, while it was looked at")}
 
 // shown is how many foreign keys a refusal names.
 const shown = 5
@@ -374,12 +403,16 @@ func (j *Job) writeMarks(ctx context.Context, conn doer, t target, missing []rep
 	}
 	cmds = append(cmds, []string{"EXEC"})
 	for _, args := range cmds {
-		if _, err := conn.Do(ctx, args...); err != nil {
+		r, err := conn.Do(ctx, args...)
+		if err != nil {
 			var se resp.ServerError
 			if errors.As(err, &se) && args[0] == "EXEC" {
 				err = refusedExec(se)
 			}
 			return fmt.Errorf("write marks to the target: %w", err)
+		}
+		if args[0] == "EXEC" && r.Null {
+			return errClaimed
 		}
 	}
 	for _, id := range missing {
