@@ -11,6 +11,8 @@ type client struct {
 	filled   bool     // ApplyRecord.Filled, in apply.db
 	text     mark     // as this session knows it to be committed
 	next     mark     // queued, or of the EXEC that Lane.Write waits for
+	had      bool     // Job.hadMark: on this run of the target
+	closes   bool     // finish
 	begun    bool     // Lane.begun
 	swept    uint8    // candidates behind this session's sweep
 	flights  [2]mark  // whose EXEC was sent; two only where a rule is broken
@@ -49,6 +51,10 @@ const (
 	writing    // Lane.Write
 	writeCommit
 	written
+	closing // apply.Closing, behind the end: the take-over is this session's own
+	closeRemove
+	closeExec
+	closed
 	done
 	takenOver // ErrTaken
 	markLost  // StopError mark-missing
@@ -60,6 +66,7 @@ var stepNames = [...]string{
 	"claim: reads what is there, MULTI", "claim: SET mark NX", "claim: EXEC", "claim: reads the answer",
 	"awaitRDB: the newest epoch is whole", "killOlder", "killOlder: answered", "follow", "sweep: WATCH, GET", "Lane.Exclusive: decides", "Lane.Exclusive: DEL, SET mark, EXEC", "Lane.Exclusive: reads the answer", "Lane.Exclusive: nothing to delete",
 	"stream", "Lane.Answer", "Lane.Queue: opened", "Lane.Commit", "reads the answer to SET mark", "Lane.Write: Queue", "Lane.Write: Commit", "Lane.Write: Answer",
+	"finish: WATCH, GET, MULTI", "finish: DEL mark", "finish: EXEC", "finish: reads the answer",
 	"done", "ErrTaken", "mark-missing", "refused",
 }
 
@@ -71,7 +78,7 @@ func (st step) ended() bool { return st >= done }
 func (st step) reads() bool {
 	switch st {
 	case asleep, opening, taking, takeGot, takeMulti, takeQueue, claiming, claimMulti, claimQueue, claimExec, killing,
-		landing, queueing, committing, marking, writing, writeCommit, sweepMulti, deleting, unwatching:
+		closeRemove, closeExec, closed, landing, queueing, committing, marking, writing, writeCommit, sweepMulti, deleting, unwatching:
 		return true
 	}
 	return false
@@ -109,7 +116,7 @@ func (t turn) read(c *conn, n uint8) (r []reply, moved bool) {
 // fail ends the session: the next one begins by Lane.Open.
 func (t turn) fail() bool {
 	t.hangUp()
-	*t.me = client{step: opening, process: t.me.process, session: t.me.session, taken: t.me.taken, filled: t.me.filled}
+	*t.me = client{step: opening, process: t.me.process, session: t.me.session, taken: t.me.taken, filled: t.me.filled, had: t.me.had, closes: t.me.closes}
 	return true
 }
 
@@ -208,7 +215,7 @@ func (t turn) act(choice uint8) bool {
 		case r[0].answer == null: // an older session's last EXEC came between
 			return t.beginTake()
 		}
-		me.taken = me.next.owner.generation
+		me.taken, me.had = me.next.owner.generation, true
 		return t.committed()
 	case claiming, claimMulti, claimQueue, claimExec:
 		return t.claim()
@@ -235,6 +242,8 @@ func (t turn) act(choice uint8) bool {
 		return t.sweep()
 	case streaming, landing, queueing, committing, marking:
 		return t.stream()
+	case closing, closeRemove, closeExec, closed:
+		return t.finish()
 	case writing:
 		if opened, moved := t.opened(); !opened {
 			return moved
@@ -281,12 +290,15 @@ func (t turn) take(m mark) bool {
 				m.past[i] = 1 + uint8(len(e.stream))
 			}
 		}
-	case m.phase == gone && me.filled:
+	case m.phase == gone && (me.filled || me.had):
 		return t.stop(markLost)
 	case m.phase == gone:
 		t.hangUp()
 		me.lane = t.s.dial()
-		return t.to(claiming, t.cmd(opScan, mark{}))
+		if t.w.broken == claimUnwatched {
+			return t.to(claiming, t.cmd(opScan, mark{}))
+		}
+		return t.to(claiming, t.watch(), t.cmd(opScan, mark{}))
 	case me.taken > 0 && m.owner.generation > me.taken && m.owner.process != me.process && t.w.broken != noToken:
 		return t.stop(takenOver)
 	}
@@ -309,19 +321,24 @@ func (t turn) reseeds() bool { return t.w.reseed && t.me.filled }
 
 // claim is Job.claim.
 func (t turn) claim() bool {
-	r, moved := t.read(t.lane(), 1)
+	n := uint8(1)
+	if t.me.step == claiming && t.w.broken != claimUnwatched {
+		n = 2
+	}
+	r, moved := t.read(t.lane(), n)
 	switch {
 	case r == nil:
 		return moved
-	case r[0].answer != ok:
+	case r[n-1].answer != ok:
 		return t.fail()
 	}
 	switch t.me.step {
 	case claiming:
 		switch {
-		case r[0].marks[t.group].phase != gone: // somebody else's claim
+		case r[n-1].marks[t.group].phase != gone: // somebody else's claim
+			t.me.had = true
 			return t.fail()
-		case !r[0].empty:
+		case !r[n-1].empty:
 			return t.stop(refusedForeign)
 		}
 		return t.to(claimMulti, t.cmd(opMulti, mark{}))
@@ -330,7 +347,38 @@ func (t turn) claim() bool {
 	case claimQueue:
 		return t.to(claimExec, t.cmd(opExec, mark{}))
 	}
+	t.me.had = true
 	return t.fail() // no more than the end of this connection
+}
+
+// finish is apply.Closing, of a job that is at its end.
+func (t turn) finish() bool {
+	switch t.me.step {
+	case closing:
+		if r, moved := t.read(t.lane(), 1); r == nil { // CLIENT KILL
+			return moved
+		}
+		t.me.begun = true
+		return t.to(closeRemove, t.begin()...)
+	case closeRemove:
+		if opened, moved := t.opened(); !opened {
+			return moved
+		}
+		return t.to(closeExec, t.cmd(opQueueRemove, t.me.text))
+	case closeExec:
+		if r, moved := t.read(t.lane(), 1); r == nil {
+			return moved
+		}
+		return t.to(closed, t.cmd(opExec, mark{}))
+	}
+	r, moved := t.read(t.lane(), 1)
+	switch {
+	case r == nil:
+		return moved
+	case r[0].answer != ok:
+		return t.fail()
+	}
+	return t.stop(done)
 }
 
 // opened is Lane.opened: it reads what was answered to begin, and ends the
@@ -363,6 +411,8 @@ func (t turn) committed() bool {
 	me := t.me
 	me.text, me.next = me.next, mark{}
 	switch {
+	case me.closes:
+		return t.to(closing, t.cmd(opKill, mark{}))
 	case me.text.phase == none:
 		me.step = awaiting
 	case me.text.phase == stream:
@@ -517,6 +567,10 @@ func (t turn) idle() bool {
 	}
 	if t.s.data.marks[t.group] == t.me.text && len(t.w.sources) == 1 && t.s.data.keys != t.w.final() {
 		t.s.wrong = doneInexact
+	}
+	if t.w.finishes == t.me.process {
+		t.me.closes = true
+		return t.fail()
 	}
 	return t.stop(done)
 }

@@ -22,6 +22,9 @@ func (s source) cut(batches int) source {
 	return source{e}
 }
 
+// small has one entry and one batch.
+var small = source{{rdb: one[0].rdb[:1], stream: one[0].stream[:1]}}
+
 // inStream is a target on which a group's RDB was restored.
 func inStream(src source) *dataset {
 	d := &dataset{keys: src[0].at(0)}
@@ -85,10 +88,11 @@ var (
 	streamBack1 = world{sources: []source{one.cut(2)}, clients: alone, captured: 1, begun: inStream(one), faults: 2, may: loseConn | refuse | rollBack | crash}
 	streamBack2 = world{sources: []source{one.cut(2)}, clients: rivals, captured: 1, begun: inStream(one), faults: 1, may: rollBack}
 	restoring1  = world{sources: []source{one.cut(1)}, clients: alone, restorers: 2, captured: 1, faults: 1, may: loseConn | refuse}
-	restoring2  = world{sources: []source{one.cut(1)}, clients: rivals, restorers: 1, captured: 1, may: loseConn}
+	restoring2  = world{sources: []source{small}, clients: rivals, restorers: 1, captured: 1, may: loseConn}
 	rdbBack     = world{sources: []source{one.cut(1)}, clients: alone, restorers: 1, captured: 1, faults: 1, may: loseConn | rollBack}
-	lost        = world{sources: []source{one.cut(1)}, clients: alone, restorers: 1, captured: 1, faults: 2, may: loseConn | loseAll | loseMark | crash}
+	lost        = world{sources: []source{small}, clients: alone, restorers: 1, captured: 1, faults: 2, may: loseConn | loseAll | loseMark | crash}
 	reseeded    = world{sources: []source{resynced[:2]}, clients: alone, restorers: 1, captured: 1, begun: inStream(resynced), faults: 2, may: loseConn | loseMark, reseed: true}
+	ended       = world{sources: []source{small}, clients: rivals, restorers: 1, captured: 1, finishes: 2}
 	epochs1     = world{sources: []source{resynced}, clients: alone, restorers: 1, faults: 1, may: loseConn}
 	epochs2     = world{sources: []source{resynced[:2]}, clients: rivals, restorers: 1, captured: 1, begun: inStream(resynced), may: loseConn}
 	epochsBack  = world{sources: []source{resynced}, clients: alone, restorers: 1, captured: 1, faults: 1, may: rollBack}
@@ -126,6 +130,7 @@ func TestProtocol(t *testing.T) {
 		{"RDB, the target goes back", rdbBack},
 		{"the target loses everything, or the mark", lost},
 		{"the mark is lost, and written anew", reseeded},
+		{"the job is ended beside a process that sleeps", ended},
 		{"new epochs in any phase", epochs1},
 		{"new epoch, another process takes over", epochs2},
 		{"new epochs, the target goes back", epochsBack},
@@ -181,6 +186,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{ownerProves, "a restorer looks at the token alone", epochsBack},
 		{boundaryBeforeAnswer, "the boundary moves before the answer", restoring1},
 		{streamBeforeAnswers, "the phase moves before the answers", restoring1},
+		{claimUnwatched, "a claim does not watch what it has looked at", ended},
 		{pastForgotten, "the mark does not hold earlier epochs", epochs1},
 		{sweepWithoutProvenance, "what nobody delivered is deleted", swept},
 		{sweepWithoutOthersWatch, "the sweep does not watch other groups' marks", swept},

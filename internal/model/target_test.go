@@ -56,31 +56,32 @@ type dataset struct {
 type op uint8
 
 const (
-	opNone       op = iota
-	opWatch         // the marks of groups
-	opGet           // every mark
-	opMulti         //
-	opUnwatch       //
-	opQueueOwner    // SET mark: a session takes over
-	opQueueMark     // SET mark: Lane.Write
-	opQueueBatch    // the batch that ends at mark.at, SET mark
-	opQueueDels     // DEL of keys, SET mark
-	opQueueClaim    // SET mark NX
-	opExec          //
-	opSetName       //
-	opRestore       // chunk mark.at of the RDB of mark.epoch
-	opKill          // CLIENT LIST, CLIENT KILL of the group's named connections
-	opScan          // claim: is there a mark, or a key?
-	opSetMark       // outside MULTI: only where a rule is broken
+	opNone        op = iota
+	opWatch          // the marks of groups
+	opGet            // every mark
+	opMulti          //
+	opUnwatch        //
+	opQueueOwner     // SET mark: a session takes over
+	opQueueMark      // SET mark: Lane.Write
+	opQueueBatch     // the batch that ends at mark.at, SET mark
+	opQueueDels      // DEL of keys, SET mark
+	opQueueClaim     // SET mark NX
+	opQueueRemove    // DEL mark: finish
+	opExec           //
+	opSetName        //
+	opRestore        // chunk mark.at of the RDB of mark.epoch
+	opKill           // CLIENT LIST, CLIENT KILL of the group's named connections
+	opScan           // claim: is there a mark, or a key?
+	opSetMark        // outside MULTI: only where a rule is broken
 )
 
 var opNames = [...]string{
 	"nothing", "WATCH", "GET", "MULTI", "UNWATCH", "SET mark (owner)", "SET mark", "batch, SET mark", "DEL, SET mark",
-	"SET mark NX", "EXEC", "CLIENT SETNAME", "RESTORE", "CLIENT LIST, CLIENT KILL", "GET, SCAN", "SET mark",
+	"SET mark NX", "DEL mark", "EXEC", "CLIENT SETNAME", "RESTORE", "CLIENT LIST, CLIENT KILL", "GET, SCAN", "SET mark",
 }
 
 // joins tells whether the command is one for a transaction.
-func (o op) joins() bool { return o >= opQueueOwner && o <= opQueueClaim }
+func (o op) joins() bool { return o >= opQueueOwner && o <= opQueueRemove }
 
 // effective tells whether others can tell that the command was executed. One for
 // a transaction is executed at once where there is none.
@@ -217,7 +218,7 @@ func (w *world) serve(s *state, c *conn, refuse bool) {
 		}
 	case opUnwatch:
 		c.watched, c.dirty = 0, false
-	case opQueueOwner, opQueueMark, opQueueBatch, opQueueDels, opQueueClaim: // see joins
+	case opQueueOwner, opQueueMark, opQueueBatch, opQueueDels, opQueueClaim, opQueueRemove: // see joins
 		switch {
 		case refuse:
 			c.failed = c.multi
@@ -301,6 +302,9 @@ func (w *world) execute(s *state, t sent) {
 				s.data.keys[k] = 0
 			}
 		}
+	}
+	if t.op == opQueueRemove {
+		s.ended, t.mark = true, mark{}
 	}
 	s.write(t.group, t.mark)
 }

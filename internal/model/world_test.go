@@ -16,8 +16,9 @@ type world struct {
 	faults    uint8 // how many may happen
 	may       fault
 	broken    rule
-	reseed    bool // a mark that is lost is written anew
-	dataOnly  bool // a write by a session that does not own the mark is no error by itself
+	finishes  uint8 // the process that ends the job when it is at its end
+	reseed    bool  // a mark that is lost is written anew
+	dataOnly  bool  // a write by a session that does not own the mark is no error by itself
 }
 
 // fault is a set of what may happen to a run, each time for one of the world's
@@ -54,6 +55,7 @@ const (
 	boundaryBeforeAnswer                // the boundary moves over what was only sent
 	streamBeforeAnswers                 // so does the phase
 	pastForgotten                       // the mark does not say what earlier epochs delivered
+	claimUnwatched                      // the look whether there is a mark, or a key, is not watched
 	sweepWithoutProvenance              // what the RDB lacks is deleted, whoever put it there
 	sweepWithoutOthersWatch             // another group may write between its look and its DEL
 	sweepWithoutOwnWatch                // a late DEL meets what the stream has written since
@@ -73,6 +75,7 @@ type state struct {
 	captured [maxGroups]uint8 // epochs in the spool
 	faults   uint8
 	wrong    wrong
+	ended    bool // by finish
 }
 
 // wrong is what only a step, not a state, shows.
@@ -264,6 +267,9 @@ func (w *world) fail(s *state, m move) {
 		t.fail()
 		*t.me = client{step: opening, process: t.me.process + 2, filled: t.me.filled}
 	case rollsBack:
+		for i := range s.clients { // another run of the target
+			s.clients[i].had = false
+		}
 		marks := s.data.marks
 		s.data, s.saved, s.isSaved = s.saved, dataset{}, false
 		if w.may&tearBack != 0 {
@@ -337,6 +343,12 @@ func (w *world) check(s *state) error {
 	case doneInexact:
 		return fmt.Errorf("done, and the target holds %s, want %s", s.data.keys, w.final())
 	}
+	if s.ended {
+		if s.data.marks[0].phase != gone || s.data.keys != w.final() {
+			return fmt.Errorf("the job is ended, and the target has %s and the mark %s, want %s", s.data.keys, s.data.marks[0], w.final())
+		}
+		return nil
+	}
 	swept := true // no group has ghosts to sweep
 	for g := range w.sources {
 		m := s.data.marks[g]
@@ -382,7 +394,7 @@ func (w *world) end(s *state) error {
 		case done:
 			doneGroups[c.group] = true
 		case markLost, refusedForeign:
-			lost = lost || w.may&(loseAll|loseMark|loseOther|rollBack) != 0
+			lost = lost || s.ended || w.may&(loseAll|loseMark|loseOther|rollBack) != 0
 		case takenOver: // where the mark was lost, perhaps by a late claim
 			lost = lost || w.may&(loseAll|loseMark) != 0
 		default:
