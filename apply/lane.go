@@ -328,27 +328,26 @@ const ownReplies = 2
 // Commit reads what the server said to the queued batch and sends its EXEC if
 // all of it was queued. More tells that another batch will follow: its
 // transaction is opened at once, so that no round trip is for that alone; until
-// then the connection is good for nothing else. Errors: *queueError.
+// then the connection is good for nothing else. Errors: *queueError, and
+// resp.ErrNotQueued when something of the batch was executed already.
 func (l *Lane) Commit(more bool) error {
 	if err := l.listen(); err != nil {
 		return err
 	}
 	var refused *queueError
-	for i := range l.queued + ownReplies {
-		if i%readPiece == readPiece-1 {
+	for left := l.queued + ownReplies; left > 0; {
+		n, e, err := l.conn.ReadQueued(left, readPiece)
+		if err != nil {
+			return err
+		}
+		if e != nil && refused == nil {
+			refused = &queueError{Index: l.queued + ownReplies - left + e.Index, Err: e.Err}
+		}
+		if left -= n; left > 0 {
 			l.silence.answered(laneConn)
 			if err := l.listen(); err != nil {
 				return err
 			}
-		}
-		_, err := l.conn.SkipReply()
-		var se resp.ServerError
-		switch {
-		case err == nil:
-		case !errors.As(err, &se):
-			return err
-		case refused == nil:
-			refused = &queueError{Index: i, Err: se}
 		}
 	}
 	l.silence.answered(laneConn)
@@ -497,16 +496,10 @@ func (l *Lane) Exclusive(ctx context.Context, others []string, decide func(texts
 	if err := l.listen(); err != nil {
 		return false, err
 	}
-	var refused error // the first one; EXEC is refused behind it
-	for range len(b.cmds) + ownReplies {
-		_, err := l.conn.SkipReply()
-		var se resp.ServerError
-		if err != nil && !errors.As(err, &se) {
-			return false, err
-		}
-		if refused == nil {
-			refused = err
-		}
+	n := len(b.cmds) + ownReplies
+	_, refused, err := l.conn.ReadQueued(n, n)
+	if err != nil {
+		return false, err
 	}
 	r, err := l.conn.ReadExecInts(nil)
 	if err != nil {
@@ -514,8 +507,8 @@ func (l *Lane) Exclusive(ctx context.Context, others []string, decide func(texts
 	}
 	l.silence.answered(laneConn)
 	switch {
-	case refused != nil:
-		return false, refused
+	case refused != nil: // and with it EXEC
+		return false, refused.Err
 	case r.Null:
 		return true, nil
 	case r.Err != "":

@@ -65,3 +65,27 @@ func TestAChunkIsNotSentToAnotherDatabase(t *testing.T) {
 		"0 EXISTS b": "0", "0 EXISTS d": "0", "1 EXISTS d": "0", "1 EXISTS c": "0", "2 EXISTS b": "0", "2 EXISTS c": "0",
 	})
 }
+
+// TestATargetThatRunsCommandsOutsideTheirTransaction is a proxy that has lost
+// its own connection behind MULTI: what ran at once must not be sent again.
+func TestATargetThatRunsCommandsOutsideTheirTransaction(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craft(1, 1, "k v").write("INCR n")
+	r.applyAll(Options{})
+	p.write("INCR n", "RPUSH l x", "INCR n")
+	var seen atomic.Int64
+	proxy := redistest.NewProxy(t, r.target.Addr, func(conn, _ int, args [][]byte) redistest.Action {
+		if conn == 2 && isWord(args, "MULTI") && seen.Add(1) == 2 { // behind the take-over's
+			return redistest.Reply("+OK\r\n")
+		}
+		return redistest.Pass()
+	})
+	stop := r.stopped(Options{Addr: proxy.Addr}, "mark-refused")
+	if !strings.Contains(stop.What, "outside its transaction") || !strings.Contains(stop.Hint, "--reseed") {
+		t.Errorf("stop: got %q, %q, want the cause and the way out", stop.What, stop.Hint)
+	}
+	r.want("what ran at once", map[string]string{"0 GET n": "3", "0 LLEN l": "1"})
+	r.stopped(Options{}, "mark-refused") // a start alone does not run it again
+	r.applyAll(Options{Reseed: true})
+	r.want("in the end", map[string]string{"0 GET n": "3", "0 LLEN l": "1", "0 GET k": "v"})
+}

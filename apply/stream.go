@@ -331,6 +331,9 @@ func (s *streamer) record(now bool) error {
 
 // refused turns an answer at queue time into what happens next.
 func (s *streamer) refused(b *Batch, err error) error {
+	if errors.Is(err, resp.ErrNotQueued) { // sent again, it would be applied twice
+		return s.g.unmarked(b, &unmarkedError{cause: resp.ServerError(err.Error())})
+	}
 	var q *queueError
 	if !errors.As(err, &q) {
 		return err

@@ -83,7 +83,7 @@ func (g *group) beating(ctx context.Context, f func(context.Context) error) erro
 		case <-tick.C:
 			if err := g.lane.Write(g.lane.Mark()); err != nil {
 				cancel()
-				<-done
+				<-done //nolint:errcheck // the other error is the cause
 				return err
 			}
 			g.markSeen()

@@ -320,7 +320,7 @@ func TestTargetFaultsInTheFullPhase(t *testing.T) {
 	f.write()
 	reached, release, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	free := sync.OnceFunc(func() { close(over) })
-	t.Cleanup(free) // else what waits in the hook would be waited for
+	t.Cleanup(free)    // else what waits in the hook would be waited for
 	const every = 2500 // entries; what is repeated counts too
 	var entries atomic.Int64
 	f.proxy.SetHook(func(_, _ int, args [][]byte) redistest.Action {

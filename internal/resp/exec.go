@@ -1,6 +1,9 @@
 package resp
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // ExecReply is what EXEC answered, without the replies that are not errors.
 type ExecReply struct {
@@ -58,4 +61,46 @@ func (r *Reader) ReadExecInts(tell func(i int, n int64)) (ExecReply, error) {
 		}
 	}
 	return rep, nil
+}
+
+// ErrNotQueued says that a command of a transaction ran at once.
+var ErrNotQueued = errors.New("a command ran outside its transaction")
+
+var queued = []byte("+QUEUED\r\n")
+
+// ReadQueued reads what a server says to n commands of an open transaction: the
+// first error among them, by its index, and how many were read, all of them
+// unless most is fewer. A reply that is neither +QUEUED nor an error is that of a
+// command that ran at once, outside any transaction: an ErrNotQueued.
+func (r *Reader) ReadQueued(n, most int) (read int, refused *ExecError, err error) {
+	for read < min(n, most) {
+		// Nearly always all that is buffered is this one word.
+		if b := r.br.Buffered(); b >= len(queued) {
+			p, _ := r.br.Peek(b - b%len(queued))
+			k := 0
+			for k < min(n, most)-read && len(p) > 0 && string(p[:len(queued)]) == string(queued) {
+				p, k = p[len(queued):], k+1
+			}
+			if k > 0 {
+				_, _ = r.br.Discard(k * len(queued)) // they are buffered
+				read += k
+				continue
+			}
+		}
+		if err := r.begin(); err != nil {
+			return read, refused, err
+		}
+		h, err := r.head()
+		if err == nil && h.typ != '-' && (h.typ != '+' || string(h.line) != "QUEUED") {
+			err = fmt.Errorf("%w: it was answered by type %q, expected +QUEUED", ErrNotQueued, h.typ)
+		}
+		if err != nil {
+			return read, refused, r.fail(err)
+		}
+		if h.typ == '-' && refused == nil {
+			refused = &ExecError{Index: read, Err: ServerError(h.line)}
+		}
+		read++
+	}
+	return read, refused, nil
 }
