@@ -217,6 +217,13 @@ func (s *streamer) send() error {
 	if err := s.land(); err != nil {
 		return err
 	}
+	if s.tr.unnoted && !s.g.forgotten {
+		s.g.log.Warn("deadlines of more keys than are noted may be late, because the link to the source was broken: `tairlift verify --level full` tells which", "by", s.tr.seen.width)
+		s.g.forgot(s.lane.Mark().Epoch)
+		if err := s.record(true); err != nil {
+			return err
+		}
+	}
 	f := &flight{batch: b, mark: s.markOf(b), seen: s.tr.seen}
 	s.tr.seen = counts{}
 	if err := s.lane.Queue(b, f.mark); err != nil {

@@ -41,6 +41,7 @@ type translator struct {
 	reading  counts // of commands behind batch.end
 	doubts   []checkpoint.Doubt
 	doubtful *doubtSet // those that are stored
+	unnoted  bool      // there were more doubtful keys than are noted
 }
 
 // counts are what a stream was made of, beside the commands that were sent.
@@ -203,7 +204,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	}
 	if spec.Doubtful(args) || spec.HiddenTTL(args) {
 		t.keys = spec.AppendKeys(t.keys[:0], args)
-		t.doubt(spec, t.keys, c.End)
+		t.doubt(spec, t.keys, "nondeterministic", c.End)
 	}
 	at, width := t.clock.at(c.End, recv)
 	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
@@ -215,7 +216,9 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	b.cmds[len(b.cmds)-1].renews = renewals[spec.Name]
 	b.sources++
 	if info.DeadlineMS != 0 {
-		t.reading.width = max(t.reading.width, width)
+		if width > 0 {
+			t.wide(spec, raw, args, at, info, width, c.End)
+		}
 		if info.DeadlineMS <= t.now().UnixMilli() {
 			t.reading.expired++
 		}
@@ -262,12 +265,31 @@ func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, 
 		"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*); then "+newEpochHint)
 }
 
-// doubt remembers copies of keys whose command, as it was propagated, is not
-// deterministic; they are recorded before the batch commits.
-func (t *translator) doubt(spec *command.Spec, keys [][]byte, at repl.Offset) {
+// maxWide bounds the keys that are doubtful for their deadline.
+const maxWide = 1 << 16
+
+// wide notes a deadline that counts from a time which is not known closely: the
+// command waited out a broken link. It may be late by width, which only the
+// source can put right. Those beyond maxWide are not noted one by one.
+func (t *translator) wide(spec *command.Spec, raw []byte, args [][]byte, at int64, info command.Info, width time.Duration, end repl.Offset) {
+	if _, _, later, err := spec.AppendRewrite(nil, raw, args, at+1, t.caps); err != nil || later.DeadlineMS == info.DeadlineMS {
+		return // an absolute one
+	}
+	t.reading.width = max(t.reading.width, width)
+	if all, _ := t.doubtful.counts(); all+len(t.doubts) >= maxWide {
+		t.unnoted = true
+		return
+	}
+	t.keys = spec.AppendKeys(t.keys[:0], args)
+	t.doubt(spec, t.keys, "deadline", end)
+}
+
+// doubt remembers copies of keys that may differ behind a command; they are
+// recorded before the batch commits.
+func (t *translator) doubt(spec *command.Spec, keys [][]byte, why string, at repl.Offset) {
 	for i, k := range keys {
 		d := checkpoint.Doubt{
-			Group: t.group, Epoch: t.epoch, DB: t.db, Key: k, Why: "nondeterministic", Offset: at, Own: isOwn(spec, i),
+			Group: t.group, Epoch: t.epoch, DB: t.db, Key: k, Why: why, Offset: at, Own: isOwn(spec, i),
 		}
 		if !t.doubtful.renew(d) {
 			d.Key = slices.Clone(k)

@@ -206,7 +206,7 @@ func TestStoppedAppliesThatWakeBehindAFinishNeverWrite(t *testing.T) {
 		if p.code != exitStopped && p.code != exitInUse {
 			t.Errorf("an apply that slept: got exit code %d, want %d or %d; stderr:\n%s", p.code, exitStopped, exitInUse, tail(p.err.String(), 8))
 		}
-		if text := p.err.String(); p.code == exitStopped && !strings.Contains(text, "has lost the mark") {
+		if text := p.err.String(); p.code == exitStopped && !strings.Contains(text, "mark-missing") {
 			t.Errorf("an apply that slept: got\n%s\nwant its mark missing", tail(text, 8))
 		}
 	}

@@ -528,7 +528,7 @@ func (d *sides) taints(g repl.GroupID) []string {
 		out = append(out, text)
 	}
 	if d.a.Forgotten {
-		out = append(out, fmt.Sprintf("what was rejected or doubtful in group %s before its apply.db was lost is not known", g))
+		out = append(out, fmt.Sprintf("not all that was rejected or doubtful in group %s is known: its apply.db was lost, or too many deadlines may be late", g))
 	}
 	return out
 }
