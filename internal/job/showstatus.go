@@ -221,7 +221,7 @@ func (s *Status) Text(w io.Writer) error {
 	for i := range s.Groups {
 		g := &s.Groups[i]
 		if g.What != "" {
-			fmt.Fprintf(&b, "\n%s\n", oneLine(about(g.ID, g.What)))
+			fmt.Fprintf(&b, "\n%s%s\n", oneLine(about(g.ID, g.What)), g.sinceText())
 		}
 		if g.Hint != "" {
 			if g.What == "" {
@@ -269,6 +269,14 @@ func (g *GroupStatus) lagText() string {
 		text += " " + strconv.FormatFloat(*g.LagSecs, 'f', 1, 64) + "s"
 	}
 	return text
+}
+
+// sinceText is since when a group has its reason.
+func (g *GroupStatus) sinceText() string {
+	if g.Reason == "" || g.Since == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%s since %s)", g.Reason, g.Since.Local().Format(time.DateTime))
 }
 
 func known[T any](v *T) string {

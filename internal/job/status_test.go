@@ -384,6 +384,7 @@ func TestStatusText(t *testing.T) {
 	v.capture = &CaptureFile{Process: run, Groups: []CaptureGroup{streaming(900, 900)}}
 	v.apply = &ApplyFile{Process: run, Groups: []ApplyGroup{with(applied("stopped", 500), func(g *ApplyGroup) {
 		g.Reason, g.What, g.Hint, g.Rejects = "reject", "the target\nrefused LPUSH", "look at it", 1
+		g.Since = ptr(time.Date(2026, 5, 4, 3, 2, 1, 0, time.Local))
 	})}}
 	s := v.status()
 	var b bytes.Buffer
@@ -393,7 +394,7 @@ func TestStatusText(t *testing.T) {
 	for _, want := range []string{
 		"job 0a000000000000000000000000000000, target t:1, not caught up\n",
 		"1      stopped  1      1000 B/1000 B  900     900       500      400 B 10.0s  70        reject\n",
-		"group 1: the target refused LPUSH\nhint: look at it\n",
+		"group 1: the target refused LPUSH (reject since 2026-05-04 03:02:01)\nhint: look at it\n",
 		"taints: 1 reject in group 1\n",
 	} {
 		if !strings.Contains(b.String(), want) {
