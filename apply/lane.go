@@ -50,8 +50,8 @@ type Lane struct {
 	secret resp.Secret
 	key    string // of the mark
 	owner  owner
-	taken  int  // the generation in which this process owned the mark last; 0 is never
-	anew   bool // Open makes a mark where there is none, or none that can be read
+	taken  int64 // the generation in which this process owned the mark last; 0 is never
+	anew   bool  // Open makes a mark where there is none, or none that can be read
 	// gate, unless nil, is open while this lane's EXEC is unanswered, and closed
 	// by a lane whose batch depends on where the others stand.
 	gate    *sync.RWMutex
@@ -182,7 +182,7 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 			return Mark{}, ErrTaken
 		}
 		l.session++
-		gen = max(gen, l.taken) + 1
+		gen = max(gen+1, l.taken+1, time.Now().UnixMilli())
 		m.Owner, m.RunID = l.owner.taking(l.session, gen), t.runID
 		text := m.String()
 		if _, err := do("MULTI"); err != nil {

@@ -11,11 +11,11 @@ import (
 // one into its mark, and knows every token of its own process.
 //
 // A token is process.session.generation. The generation grows with every
-// take-over, by whichever process. A mark of another process is one that took
-// over from this one if its generation is above all of ours; else the target
-// went back in time, to a mark from before we came. (Two that take one mark back
-// in turns would each find the other's generation above its own in the end, and
-// give up; that neither writes past the other does not depend on it.)
+// take-over, by whichever process, and is no less than the time in ms, so that it
+// does so too where a mark was lost in between. A mark of another process is one
+// that took over from this one if its generation is above all of ours; else the
+// target went back in time, to a mark from before we came. That neither of two
+// writes past the other does not depend on it: only which of them gives up.
 type owner string
 
 func newOwner() owner {
@@ -28,8 +28,8 @@ func newOwner() owner {
 func (o owner) token(session int) string { return string(o) + "." + strconv.Itoa(session) }
 
 // taking is the token of a session that takes a mark over.
-func (o owner) taking(session, generation int) string {
-	return o.token(session) + "." + strconv.Itoa(generation)
+func (o owner) taking(session int, generation int64) string {
+	return o.token(session) + "." + strconv.FormatInt(generation, 10)
 }
 
 func (o owner) wrote(token string) bool {
@@ -37,12 +37,12 @@ func (o owner) wrote(token string) bool {
 }
 
 // generation of a token; 0 of one that has none.
-func generation(token string) int {
+func generation(token string) int64 {
 	f := strings.Split(token, ".")
 	if len(f) != 3 {
 		return 0
 	}
-	n, err := strconv.Atoi(f[2])
+	n, err := strconv.ParseInt(f[2], 10, 64)
 	if err != nil {
 		return 0
 	}

@@ -9,7 +9,7 @@ func TestOwnerKnowsItsTokens(t *testing.T) {
 	if !a.wrote(a.token(3)) || !a.wrote(a.taking(3, 8)) || a.wrote(b.token(3)) || a.wrote("") || a.wrote(string(a)) {
 		t.Errorf("owner %s wrote: own %v, %v, other's %v", a, a.wrote(a.token(3)), a.wrote(a.taking(3, 8)), b)
 	}
-	for token, want := range map[string]int{a.taking(3, 8): 8, a.token(3): 0, "": 0, "a.b.c": 0, "a.1.2.3": 0} {
+	for token, want := range map[string]int64{a.taking(3, 8): 8, a.token(3): 0, "": 0, "a.b.c": 0, "a.1.2.3": 0} {
 		if got := generation(token); got != want {
 			t.Errorf("generation of %q: got %d, want %d", token, got, want)
 		}

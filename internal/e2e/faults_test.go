@@ -29,6 +29,11 @@ type fault struct {
 	since  int // major version of the target that can have it
 }
 
+// firmExec is the version from which on EXEC is refused, too, for what its
+// commands would be refused for. Before that a script within it fails where a
+// fault begins between its queueing and EXEC: a reject.
+const firmExec = 6
+
 // config is a fault that CONFIG SET makes and mends.
 func config(name, bad, good string) (begin, end func(*faulty)) {
 	set := func(value string) func(*faulty) {
@@ -63,12 +68,12 @@ func always([][]byte) bool { return true }
 
 func fullTarget() fault {
 	begin, end := config("maxmemory", "1", "0")
-	return fault{name: "full, and evicts nothing", reason: "target-oom", begin: begin, end: end}
+	return fault{name: "full, and evicts nothing", reason: "target-oom", since: firmExec, begin: begin, end: end}
 }
 
 func readOnlyTarget() fault {
 	return fault{
-		name: "a replica after a failover", reason: "target-readonly",
+		name: "a replica after a failover", reason: "target-readonly", since: firmExec,
 		begin: func(f *faulty) { f.target.Do(f.t, "SLAVEOF", "127.0.0.1", "1") },
 		end:   func(f *faulty) { f.target.Do(f.t, "SLAVEOF", "NO", "ONE") },
 	}
@@ -85,7 +90,7 @@ func unsavedTarget() fault {
 		})
 	}
 	return fault{
-		name: "cannot save to its disk", reason: "target-misconf",
+		name: "cannot save to its disk", reason: "target-misconf", since: firmExec,
 		begin: func(f *faulty) {
 			if err := os.MkdirAll(filepath.Join(dump(f), "in the way"), 0o755); err != nil {
 				f.t.Fatal(err)
@@ -141,8 +146,12 @@ func loadingTarget() fault {
 func passwordTarget(bad, good string) fault {
 	return fault{
 		name: "with another password", reason: "target-auth",
-		begin: func(f *faulty) { f.target.Do(f.t, "CONFIG", "SET", "requirepass", bad); f.reconnect() },
-		end:   func(f *faulty) { f.target.Do(f.t, "CONFIG", "SET", "requirepass", good) },
+		begin: func(f *faulty) {
+			f.target.Do(f.t, "CONFIG", "SET", "requirepass", bad)
+			f.target.Do(f.t, "AUTH", bad) // before 6.0 it asks those who are there too
+			f.reconnect()
+		},
+		end: func(f *faulty) { f.target.Do(f.t, "CONFIG", "SET", "requirepass", good) },
 	}
 }
 
