@@ -382,8 +382,8 @@ func TestTargetGoesBack(t *testing.T) {
 		p.until("more on the target", func() bool { return r.counted(w) > n+50 })
 	}
 	more(p)
-	r.target.Do(t, "SAVE")
 	saved := r.counted(w)
+	r.target.Do(t, "SAVE")
 	more(p)
 	p.kill()
 	p = start(t, r.syncArgs()...)
