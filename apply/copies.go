@@ -42,11 +42,7 @@ func (s *streamer) putInPlace() error {
 		return nil
 	}
 	r.pending = nil
-	ok, err := s.bears(p.at.ReplID)
-	if err != nil {
-		return err
-	}
-	if b.end > p.at.Offset || !ok {
+	if b.end > p.at.Offset || !s.bears(p.at.ReplID) {
 		// A failover came between, and this is another history's offset.
 		s.g.log.Info("an answer of the source was dropped: the stream has no such place", "at", p.at, "stream", b.end)
 		return nil

@@ -165,11 +165,7 @@ func (s *streamer) ask(ctx context.Context) error {
 	if end := s.tr.batch.end; cut.At.Offset < end {
 		return &failure{err: fmt.Errorf("%s is at offset %s, behind what was applied, %s", r.source.Addr, cut.At.Offset, end)}
 	}
-	ok, err := s.bears(cut.At.ReplID)
-	if err != nil {
-		return err
-	}
-	if !ok {
+	if !s.bears(cut.At.ReplID) {
 		return &failure{err: fmt.Errorf("%s is at %s, and the spool of epoch %s follows another history", r.source.Addr, cut.At, s.lane.Mark().Epoch)}
 	}
 	if r.unanswered > 0 {
@@ -240,15 +236,16 @@ func (r *recopier) read(ctx context.Context, db int, keys [][]byte, room int64) 
 }
 
 // bears tells whether id is the history of the stream that is being applied: of
-// what was read last, or of the newest of it that the spool holds.
-func (s *streamer) bears(id repl.ReplID) (bool, error) {
+// what was read last, or of the newest of it that the spool holds. While a part of
+// the spool is away nothing is known of the second.
+func (s *streamer) bears(id repl.ReplID) bool {
 	if s.in.History() == id {
-		return true, nil
+		return true
 	}
 	epochs, err := s.g.spool.Epochs()
 	if err != nil || len(epochs) == 0 {
-		return false, s.g.spoolErr(err)
+		return false
 	}
 	last := epochs[len(epochs)-1]
-	return last.Epoch == s.lane.Mark().Epoch && last.ReplID == id, nil
+	return last.Epoch == s.lane.Mark().Epoch && last.ReplID == id
 }

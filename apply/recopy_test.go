@@ -490,3 +490,61 @@ func TestManyDoubtfulKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// An entry of the RDB that the target refuses is asked for once the stream is
+// reached, and its value may be one that the target takes.
+func TestAnEntryOfTheRDBThatWasRefusedIsCopiedAgain(t *testing.T) {
+	r := newRig(t, 1)
+	s := r.sources[0]
+	s.Do(t, "RPUSH", "refused", "a")
+	s.Do(t, "RPUSH", "refused-again", "a")
+	s.Do(t, "RPUSH", "taken", "a")
+	r.capture()
+	s.Do(t, "SET", "other", "v")
+	var refusals atomic.Int64
+	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+		if !isWord(args, "RESTORE") {
+			return redistest.Pass()
+		}
+		switch name := string(args[1]); {
+		case name == "refused-again", name == "refused" && refusals.Add(1) == 1:
+			return redistest.Reject("ERR Bad data format")
+		}
+		return redistest.Pass()
+	})
+	a := r.start(Options{Addr: proxy.Addr, OnReject: RejectContinue, Sources: r.sourcesOf()})
+	redistest.Eventually(t, "one to be healed, the other held", func() bool {
+		st := a.job.Status()[0]
+		return st.Healed == 1 && st.Doubtful == 1 && st.Held == 1 && st.Rejects == 1
+	})
+	r.want("in the end", map[string]string{"0 LRANGE refused 0 -1": "[a]", "0 EXISTS refused-again": "0", "0 LRANGE taken 0 -1": "[a]", "0 GET other": "v"})
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A failover of the source while an answer waits for its place makes that the
+// place of another history.
+func TestAnAnswerOfAnotherHistoryIsDropped(t *testing.T) {
+	r, p, s := rejecting(t)
+	s.values.Do(t, "SET", "n", "666")
+	a := r.start(Options{OnReject: RejectContinue, Sources: s.source()})
+	p.write("INCR n")
+	line := "SET other v"
+	next := repl.Offset(len("*3\r\n$3\r\nSET\r\n$5\r\nother\r\n$1\r\nv\r\n"))
+	s.offset.Store(int64(p.end + next)) // ahead, in the old history
+	redistest.Eventually(t, "an answer", func() bool { return s.dumps.Load() > 0 })
+	// The question after this one comes only when the answer was dropped.
+	asked := s.dumps.Load()
+	p.check(p.w.SetReplID(repl.ReplID(strings.Repeat("cd", 20))))
+	p.write(line)
+	redistest.Eventually(t, "the next question", func() bool { return s.dumps.Load() > asked })
+	a.reaches(t, p.end)
+	r.want("by an answer of another history", map[string]string{"0 TYPE n": "list", "0 GET other": "v"})
+	if st := a.job.Status()[0]; st.Healed != 0 || st.Doubtful != 1 {
+		t.Errorf("status: got %d healed, %d doubtful, want 0, 1", st.Healed, st.Doubtful)
+	}
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+}

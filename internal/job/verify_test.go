@@ -28,10 +28,12 @@ func doubtful(t *testing.T) (*folder, string) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if err := store.AddDoubts([]checkpoint.Doubt{{Group: 2, Key: []byte("k"), Why: "unread"}}); err != nil {
+	key := []byte("k")
+	rejects := []checkpoint.Reject{{Group: 2, Keys: [][]byte{key}}, {Group: 2}} // the second is of no key
+	if err := store.AddRejects(rejects, []checkpoint.Doubt{{Group: 2, Key: key, Why: "reject"}}); err != nil {
 		t.Fatal(err)
 	}
-	a := &ApplyFile{Process: process(t, UntilStopped), Target: "t:1", Groups: []ApplyGroup{{ID: 2, Doubtful: 1, DoubtWhy: map[string]int{"unread": 1}}}}
+	a := &ApplyFile{Process: process(t, UntilStopped), Target: "t:1", Groups: []ApplyGroup{{ID: 2, Rejects: 2, Doubtful: 1, DoubtWhy: map[string]int{"reject": 1}}}}
 	if err := writeStatus(f.applyStatus("t:1"), a); err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +56,9 @@ func doubts(t *testing.T, f *folder, path string) (stored, published int) {
 	a, err := f.readApply("t:1")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got, want := a.Groups[0].Rejects, 1+a.Groups[0].Doubtful; got != want {
+		t.Errorf("rejects: got %d, want %d: one is cleared with its key, and the one of no key stays", got, want)
 	}
 	return stored, a.Groups[0].Doubtful
 }
