@@ -50,6 +50,11 @@ func (s *streamer) putInPlace() error {
 	if err := s.tr.proveDB(p.doubts[0].DB); err != nil {
 		return err
 	}
+	if r.unanswered > 0 {
+		s.g.log.Info("doubtful keys can be copied again", "addr", r.source.Addr)
+	}
+	r.unanswered, r.wait = 0, r.first
+	s.g.status.update(func(st *Status) { st.Recopy = "" })
 	var held []checkpoint.Doubt
 	for i, v := range p.values {
 		d := p.doubts[i]

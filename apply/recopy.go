@@ -33,6 +33,9 @@ const (
 	// maxUnanswered is how often a source may fail to answer, one after the
 	// other, before nobody waits for it.
 	maxUnanswered = 6
+	// stillTime is how long a stream that brings nothing is waited for until it
+	// comes to the place of an answer.
+	stillTime = 10 * time.Second
 	// holdTime is how long a key that cannot be copied again is left alone.
 	holdTime = time.Minute
 	// askKeys bounds the keys of one question; see psync.ReadCut. It is halved
@@ -130,6 +133,18 @@ func (s *streamer) recopy(ctx context.Context) (reached bool, err error) {
 	return r.pending != nil && r.pending.at.Offset == s.tr.batch.end, nil
 }
 
+// giveUp drops an answer whose place an idle stream does not come to: the source
+// tells where it is, and capture does not bring it.
+func (s *streamer) giveUp() {
+	p := s.g.recopier.pending
+	if p == nil || s.g.now().Sub(s.asked) < stillTime {
+		return
+	}
+	s.g.recopier.pending = nil
+	s.askFailed(&failure{err: fmt.Errorf("the stream stays at offset %s, and the source was at %s", s.tr.batch.end, p.at.Offset)})
+	s.g.showDoubts(0)
+}
+
 // askFailed tells whether to ask again at once, for fewer keys.
 func (s *streamer) askFailed(f *failure) (again bool) {
 	g, r := s.g, s.g.recopier
@@ -168,15 +183,11 @@ func (s *streamer) ask(ctx context.Context) error {
 	if !s.bears(cut.At.ReplID) {
 		return &failure{err: fmt.Errorf("%s is at %s, and the spool of epoch %s follows another history", r.source.Addr, cut.At, s.lane.Mark().Epoch)}
 	}
-	if r.unanswered > 0 {
-		g.log.Info("doubtful keys can be copied again", "addr", r.source.Addr)
-	}
 	n := len(doubts)
 	if left := slices.IndexFunc(cut.Values, func(v psync.Value) bool { return v.Left }); left > 0 {
 		n = left // the next question begins there
 	}
-	r.unanswered, r.wait, r.keys, r.after = 0, r.first, min(r.keys+1, manyKeys), doubts[n-1].Place()
-	g.status.update(func(st *Status) { st.Recopy = "" })
+	r.keys, r.after = min(r.keys+1, manyKeys), doubts[n-1].Place()
 	r.pending = &copies{at: cut.At, doubts: doubts[:n], values: cut.Values[:n]}
 	g.log.Debug("the source was asked for doubtful keys", "keys", n, "at", cut.At.Offset, "stream", s.tr.batch.end)
 	return nil

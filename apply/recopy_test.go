@@ -548,3 +548,27 @@ func TestAnAnswerOfAnotherHistoryIsDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A source that is ahead while nothing of that comes in is not waited for.
+func TestAPlaceThatTheStreamDoesNotReachIsGivenUp(t *testing.T) {
+	r, p, s := rejecting(t)
+	p.write("INCR n")
+	s.values.Do(t, "SET", "n", "10")
+	s.offset.Store(int64(p.end) + 1000)
+	var ahead atomic.Int64 // of the clock
+	a := r.start(Options{OnReject: RejectContinue, Sources: s.source(), Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+	redistest.Eventually(t, "the source to be given up", func() bool {
+		ahead.Add(int64(stillTime))
+		st := a.job.Status()[0]
+		return st.Doubtful == 1 && !st.Healing && strings.Contains(st.Recopy, "the stream stays at offset "+p.end.String())
+	})
+	s.offset.Store(int64(p.end))
+	redistest.Eventually(t, "the key to be healed", func() bool {
+		ahead.Add(int64(stillTime))
+		st := a.job.Status()[0]
+		return st.Healed == 1 && st.Doubtful == 0 && st.Recopy == ""
+	})
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -137,6 +137,7 @@ func (s *streamer) run(ctx context.Context) error {
 			return err
 		}
 		if cause == nil || errors.Is(cause, errEnd) {
+			s.giveUp()
 			reached, err := s.recopy(ctx)
 			if err != nil {
 				return err
