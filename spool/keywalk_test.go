@@ -1,0 +1,108 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"testing"
+
+	"tairlift/internal/fsx"
+	"tairlift/internal/repl"
+)
+
+// TestWalkKeysNamesWhatWasNamedUpToAnOffset, whether all of it is held or some
+// of it pruned.
+func TestWalkKeysNamesWhatWasNamedUpToAnOffset(t *testing.T) {
+	s := exampleSource()
+	start := testIdentity().Start
+	end := start + repl.Offset(len(s.stream))
+	for _, floor := range []Floor{
+		{Epoch: 0}, {Epoch: 1}, {Epoch: 1, Stream: true, Offset: start}, {Epoch: 1, Stream: true, Offset: repl.Offset(s.ends[30])}, {Epoch: 2},
+	} {
+		for _, until := range []repl.Offset{WalkRDB, start, repl.Offset(s.ends[0]), repl.Offset(s.ends[30]), repl.Offset(s.ends[50]), end, WalkAll} {
+			m := fsx.NewMem()
+			o := options(m)
+			o.SegmentBytes = 600
+			w := s.write(t, o)
+			if floor.Epoch == 2 { // all of it is pruned
+				ok(t, w.Seal())
+				id := testIdentity()
+				id.Epoch = 2
+				must(Create(testDir, id, o))(t)
+			}
+			if floor.Epoch == 2 && until < end || floor.Stream && until < floor.Offset {
+				continue // what a key file holds is not divided
+			}
+			g := group(t, m)
+			prune(t, g, floor)
+			got := map[Fingerprint]bool{}
+			opaque, err := g.WalkKeys(context.Background(), 1, until, func(fp Fingerprint, _ bool) error { got[fp] = true; return nil })
+			ok(t, err)
+			want := before(s.inRDB, math.MaxInt64)
+			maps.Copy(want, before(s.inStream, int64(until)))
+			if !maps.Equal(got, want) {
+				t.Errorf("floor %v, until %d: got %d keys, want %d", floor, until, len(got), len(want))
+			}
+			if until == WalkAll && opaque != 5 { // NEWCMD
+				t.Errorf("floor %v: got %d opaque commands, want 5", floor, opaque)
+			}
+		}
+	}
+}
+
+func TestWalkStreamTellsWhatIsGoneForCertain(t *testing.T) {
+	s := &source{rdb: []byte("REDIS0009\xff\x00\x00\x00\x00\x00\x00\x00\x00")}
+	for _, args := range [][]string{
+		{"SELECT", "3"},
+		{"SET", "a", "1"},
+		{"DEL", "a", "b"},
+		{"RENAME", "c", "d"},
+		{"MOVE", "e", "4"},
+		{"LPOP", "f"},
+		{"UNLINK", "g"},
+	} {
+		s.command(args)
+	}
+	m := fsx.NewMem()
+	s.write(t, options(m))
+	g := group(t, m)
+	var got []string
+	name := map[Fingerprint]string{}
+	for db := range 5 {
+		for _, k := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+			name[FingerprintOf(db, []byte(k))] = fmt.Sprintf("%d:%s", db, k)
+		}
+	}
+	walk := func(after repl.Offset, db int, until repl.Offset) Walked {
+		t.Helper()
+		w, err := g.WalkStream(context.Background(), 1, after, db, until, func(fp Fingerprint, removed bool) error {
+			sign := "+"
+			if removed {
+				sign = "-"
+			}
+			got = append(got, sign+name[fp])
+			return nil
+		})
+		ok(t, err)
+		return w
+	}
+	// In two parts, of which the second goes on in the database of the first.
+	half := repl.Offset(s.ends[2])
+	w := walk(testIdentity().Start, 0, half)
+	if w.DB != 3 {
+		t.Errorf("database: got %d, want 3", w.DB)
+	}
+	walk(half, w.DB, WalkAll)
+	if want := "[+3:a -3:a -3:b -3:c +3:d -3:e +4:e +3:f -3:g]"; fmt.Sprint(got) != want {
+		t.Errorf("uses: got %v, want %s", got, want)
+	}
+	if _, err := g.WalkStream(context.Background(), 1, half, 0, half+99999, func(Fingerprint, bool) error { return nil }); !errors.Is(err, ErrEnd) {
+		t.Errorf("beyond the end: got %v, want ErrEnd", err)
+	}
+	failed := errors.New("failed")
+	if _, err := g.WalkKeys(context.Background(), 1, WalkAll, func(Fingerprint, bool) error { return failed }); err != failed {
+		t.Errorf("an error of the caller: got %v, want it as it is", err)
+	}
+}
