@@ -13,6 +13,10 @@
 //     The mark holds the entry boundary below which every write was answered;
 //     repeating what lies above it is harmless, and a session that begins ends
 //     the connections of that name first, so that nothing arrives late;
+//   - sweep, behind the RDB of a new epoch only: what earlier epochs of the group
+//     delivered and this RDB lacks is removed, unless another group holds it;
+//     counted first, with a fuse (Options.MaxDeletes). It is told by the spool's
+//     keys, looked up by a SCAN of the target;
 //   - stream phase: commands become batches. A batch never splits a source's
 //     transaction; relative deadlines become absolute, dated by the offset
 //     clock; PINGs, PUBLISH, SCRIPT and heartbeats only move the position. Each
@@ -24,14 +28,14 @@
 //
 //	SELECT 0
 //	WATCH tairlift:mark:<job>:0001
-//	GET   tairlift:mark:<job>:0001        -> v=1 owner=5f0c.1.7 ... offset=1800
+//	GET   tairlift:mark:<job>:0001        -> v=2 owner=5f0c.1.7 ... offset=1800
 //	MULTI
 //	INCR counter
 //	SELECT 1
 //	SET k v
 //	PEXPIREAT k 1790000000000
 //	SELECT 0
-//	SET tairlift:mark:<job>:0001 "v=1 owner=5f0c.1.7 ... offset=1990 ..."
+//	SET tairlift:mark:<job>:0001 "v=2 owner=5f0c.1.7 ... offset=1990 ..."
 //	EXEC
 //
 // A session that begins, after a crash or a broken connection, first writes a
@@ -47,6 +51,13 @@
 // the same EXEC as the mark, and the key is doubtful no more once the answer was
 // read, unless a command behind that offset has made it so again. Every failure
 // leaves the doubt, and so does a source that bears another history.
+//
+// A source's full resync begins a new epoch. As soon as its RDB is whole the mark
+// goes there from wherever it is, and what is left of the old stream is not
+// applied; the mark keeps how far each epoch was (its Past) until the sweep is
+// over. Where the mark is lost, or does not belong to the spool, Options.Reseed
+// begins the newest epoch again, with everything that the spool ever named as
+// its past.
 //
 // Errors of the target are of three kinds. What passes (OOM, LOADING,
 // READONLY, a refused EXEC, a lost connection, ...) is waited for: the session
@@ -69,9 +80,8 @@
 // found it equal.
 //
 // Caveats. Keys whose deadline passes while apply is behind die on the target
-// even if the source renews them later in the stream. A new epoch (a full
-// resync of the source) stops the group once the old one is applied to its
-// end. With ExistingReplace, old keys are replaced where a command names them,
+// even if the source renews them later in the stream. A sweep does not know keys
+// that only a script's text names. With ExistingReplace, old keys are replaced where a command names them,
 // not where only a script's text does, nor in the other database of a MOVE.
 // Only standalone targets are written to.
 package apply
