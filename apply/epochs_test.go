@@ -362,3 +362,27 @@ func (r *rig) prune(id repl.GroupID, f spool.Floor) {
 		r.t.Fatalf("prune: got %d segments, %v", len(gone), err)
 	}
 }
+
+// A reseed whose RDB was pruned waits for a new full sync, which then has all
+// that is left of the old ones for its past.
+func TestAReseedWithoutAnRDB(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craftBegin(1, 1, spool.WriterOptions{SegmentBytes: 64})
+	p.rdb(handRDB("a v", "b v"))
+	p.write("INCR n", "RPUSH l x").write("INCR n").write("INCR n").seal()
+	r.applyAll(Options{})
+	r.prune(1, spool.Floor{Epoch: 1, Stream: true, Offset: p.end})
+	r.target.Do(t, "DEL", markKey(r.job, 1))
+	stop := r.stopped(Options{Reseed: true}, "spool-pruned")
+	if !strings.Contains(stop.Hint, "--new-epoch") {
+		t.Errorf("hint: got %q, want --new-epoch in it", stop.Hint)
+	}
+	a := r.start(Options{NewEpoch: map[repl.GroupID]repl.Epoch{1: 1}})
+	a.waitsFor(t, "new-epoch")
+	q := r.craft(1, 2, "b w", "n 7").write("INCR n")
+	a.reachesIn(t, 2, q.end)
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.want("in the end", map[string]string{"0 EXISTS a l": "0", "0 GET b": "w", "0 GET n": "8"})
+}
