@@ -6,12 +6,16 @@ import (
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
 	"tairlift/internal/repl"
+	"tairlift/internal/slot"
 )
 
-// isOwn tells whether the i-th key of a command is why a proxy sent it to this
-// group. A proxy goes by a command's first key; what else a script or a RENAME
-// names may be another group's, and a command that no table knows may name none.
-func isOwn(spec *command.Spec, i int) bool { return i == 0 && spec.Class != command.Unknown }
+// isOwn tells whether the i-th of a command's keys is why a proxy sent it to
+// this group, or lies in the Codis slot of that one. A proxy goes by a command's
+// first key; what else a script or a RENAME names may be another group's, and a
+// command that no table knows may name none.
+func isOwn(spec *command.Spec, keys [][]byte, i int) bool {
+	return spec.Class != command.Unknown && (i == 0 || slot.Codis(keys[i]) == slot.Codis(keys[0]))
+}
 
 // place is where a command lies.
 type place struct {

@@ -57,15 +57,16 @@ func TestADoubtIsFreedByWhatIsNotBeforeIt(t *testing.T) {
 	}
 }
 
-func TestOnlyAFirstKeyIsSurelyTheGroups(t *testing.T) {
-	for line, want := range map[string]string{"INCR n": "n", "RENAME a b": "a", "EVAL x 2 a b c": "a", "NO-SUCH-COMMAND a": "", "MSET a 1 b 2": "a"} {
+func TestWhichKeysAreSurelyTheGroups(t *testing.T) {
+	for line, want := range map[string]string{"INCR n": "n", "RENAME a b": "a", "EVAL x 2 a b c": "a", "EVAL x 3 a{t} t {t}b": "a{t}t{t}b", "NO-SUCH-COMMAND a": "", "MSET a 1 b 2": "a"} {
 		var args [][]byte
 		for _, w := range strings.Fields(line) {
 			args = append(args, []byte(w))
 		}
 		spec, own := command.Lookup(args[0]), ""
-		for i, k := range spec.AppendKeys(nil, args) {
-			if isOwn(spec, i) {
+		keys := spec.AppendKeys(nil, args)
+		for i, k := range keys {
+			if isOwn(spec, keys, i) {
 				own += string(k)
 			}
 		}

@@ -93,9 +93,10 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 	}
 	err := b.commands(all, func(i int, args [][]byte) {
 		c, spec := b.cmds[i], command.Lookup(args[0])
-		for n, k := range spec.AppendKeys(nil, args) {
+		keys := spec.AppendKeys(nil, args)
+		for n, k := range keys {
 			doubts = append(doubts, checkpoint.Doubt{
-				Group: g.id, Epoch: r.Epoch, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Offset: c.end, Own: isOwn(spec, n),
+				Group: g.id, Epoch: r.Epoch, DB: int(c.db), Key: slices.Clone(k), Why: "reject", Offset: c.end, Own: isOwn(spec, keys, n),
 			})
 		}
 	})
@@ -149,7 +150,7 @@ func (g *group) addRejects(rejects []checkpoint.Reject) (int, error) {
 		spec := command.Lookup([]byte(CommandName(r.Command)))
 		for i, k := range r.Keys {
 			doubts = append(doubts, checkpoint.Doubt{
-				Group: g.id, Epoch: r.Epoch, DB: r.DB, Key: k, Why: "reject", Offset: r.Offset, Own: isOwn(spec, i),
+				Group: g.id, Epoch: r.Epoch, DB: r.DB, Key: k, Why: "reject", Offset: r.Offset, Own: isOwn(spec, r.Keys, i),
 			})
 		}
 	}

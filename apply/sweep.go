@@ -55,8 +55,8 @@ func (g *group) sweep(ctx context.Context, info spool.EpochInfo) error {
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	if s.found > 0 || s.opaque > 0 {
-		g.log.Info("what the source deleted before the epoch is deleted", "epoch", info.Epoch, "deleted", s.deleted, "kept", s.found-s.deleted)
+	if s.found > 0 {
+		g.log.Info("what the epoch lacks is deleted", "epoch", info.Epoch, "deleted", s.deleted, "kept", s.found-s.deleted)
 	}
 	if s.opaque > 0 {
 		g.log.Warn("scripts of earlier epochs may have written keys that they do not name: `tairlift verify --level full` shows what is left of those as extra", "scripts", s.opaque)
@@ -100,13 +100,14 @@ type sweep struct {
 
 	names   *nameFile // of found
 	set     *spool.KeySet
+	coming  *spool.KeySet // what the stream behind the RDB names; nil unless it was applied before
 	holders *holders
 	others  map[string]repl.GroupID // their marks on the target
 	jobs    []string                // others that share it
 
 	opaque  uint64
 	found   int64 // keys on the target that the RDB lacks
-	count   int64 // of them, those to delete
+	count   int64 // of them, those to delete for good
 	deleted int64
 }
 
@@ -115,8 +116,10 @@ func (s *sweep) close() error {
 	if s.names != nil {
 		err = s.names.Close()
 	}
-	if s.set != nil {
-		err = errors.Join(err, s.set.Close())
+	for _, set := range []*spool.KeySet{s.set, s.coming} {
+		if set != nil {
+			err = errors.Join(err, set.Close())
+		}
 	}
 	return err
 }
@@ -136,6 +139,9 @@ func (s *sweep) prepare(ctx context.Context) error {
 	}
 	if s.found = int64(s.set.Len()); s.found == 0 {
 		return nil
+	}
+	if err := s.foresee(ctx); err != nil {
+		return s.g.sweepErr(err)
 	}
 	if s.holders, err = newHolders(s.g, s.set, s.others); err != nil {
 		return err
@@ -170,6 +176,23 @@ func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
 	}
 	defer rdb.Close()
 	return walk("candidates", rdb, s.past)
+}
+
+// foresee reads, when an epoch is begun again, what its own stream names: most
+// of that is going to be made again, so nobody is asked whether it may go.
+func (s *sweep) foresee(ctx context.Context) error {
+	again := slices.ContainsFunc(s.past, func(d Delivered) bool { return d.Epoch == s.epoch && d.Until != spool.WalkRDB })
+	if !again {
+		return nil
+	}
+	w := spool.NewKeySet(filepath.Join(s.dir, "coming"))
+	defer w.Close()
+	_, err := s.g.spool.WalkStream(ctx, s.epoch, s.g.lane.Mark().Offset, 0, spool.WalkAll, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
+	if err != nil {
+		return fmt.Errorf("read which keys the stream of epoch %s has: %w", s.epoch, err)
+	}
+	s.coming, err = w.Finish(nil)
+	return err
 }
 
 // sweepErr is spoolErr for what prune may remove while it is read: then its key
@@ -277,7 +300,8 @@ func (s *sweep) look(ctx context.Context) error {
 	return s.holders.follow(ctx, texts)
 }
 
-// list counts what is to be deleted, and writes it down for a person to read.
+// list counts what is to be deleted for good, and writes it down for a person
+// to read.
 func (s *sweep) list() (n int64, err error) {
 	out, err := newList(s.g.deletesFile())
 	if err != nil {
@@ -286,11 +310,17 @@ func (s *sweep) list() (n int64, err error) {
 	defer func() { err = errors.Join(err, out.Close()) }()
 	seen := newBits(s.set.Len())
 	err = s.names.each(func(db int, key []byte) error {
-		i, _, err := s.set.Find(spool.FingerprintOf(db, key))
+		fp := spool.FingerprintOf(db, key)
+		i, _, err := s.set.Find(fp)
 		if err != nil || seen.has(i) {
 			return err
 		}
 		seen.set(i)
+		if s.coming != nil {
+			if _, ok, err := s.coming.Find(fp); err != nil || ok {
+				return err
+			}
+		}
 		by := s.holders.by(i)
 		if by == "" {
 			n++
@@ -308,14 +338,14 @@ func (s *sweep) fuse() error {
 	g := s.g
 	keys := g.lane.Mark().Keys + s.count // what the group has on the target
 	limit := g.job.o.MaxDeletes
-	what := fmt.Sprintf("group %s: the source deleted %d of %d keys before its full sync (epoch %s)", g.id, s.count, keys, s.epoch)
+	what := fmt.Sprintf("group %s: the full sync (epoch %s) lacks %d of the %d keys that the target has of the group", g.id, s.epoch, s.count, keys)
 	switch {
 	case float64(s.count)*100 > limit*float64(keys):
 		what += fmt.Sprintf(", more than the %s%% that may be deleted without asking", strconv.FormatFloat(limit, 'f', -1, 64))
 	case len(s.jobs) > 0 && !g.job.o.DeletesAgreed:
 		what += ", and the target has marks of another job, " + strings.Join(s.jobs, ", ")
 	default:
-		g.log.Warn("keys that the source deleted before the epoch are deleted on the target", "epoch", s.epoch, "delete", s.count, "keep", s.found-s.count, "list", g.deletesFile())
+		g.log.Warn("keys that the full sync lacks are deleted on the target", "epoch", s.epoch, "delete", s.count, "keep", s.found-s.count, "list", g.deletesFile())
 		return nil
 	}
 	return &StopError{
@@ -331,7 +361,7 @@ func (g *group) deletesFile() string {
 
 // run deletes.
 func (s *sweep) run(ctx context.Context) error {
-	if s.count == 0 {
+	if s.found == 0 {
 		return nil
 	}
 	var chunk []foundKey

@@ -289,7 +289,7 @@ func (t *translator) wide(spec *command.Spec, raw []byte, args [][]byte, at int6
 func (t *translator) doubt(spec *command.Spec, keys [][]byte, why string, at repl.Offset) {
 	for i, k := range keys {
 		d := checkpoint.Doubt{
-			Group: t.group, Epoch: t.epoch, DB: t.db, Key: k, Why: why, Offset: at, Own: isOwn(spec, i),
+			Group: t.group, Epoch: t.epoch, DB: t.db, Key: k, Why: why, Offset: at, Own: isOwn(spec, keys, i),
 		}
 		if !t.doubtful.renew(d) {
 			d.Key = slices.Clone(k)

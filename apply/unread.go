@@ -175,7 +175,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 			}
 			ids = append(ids, strconv.Itoa(db)+":"+string(key))
 			doubts = append(doubts, checkpoint.Doubt{
-				Group: g.id, Epoch: m.Epoch, DB: db, Key: slices.Clone(key), Why: "unread", Offset: m.Offset, Own: isOwn(spec, i),
+				Group: g.id, Epoch: m.Epoch, DB: db, Key: slices.Clone(key), Why: "unread", Offset: m.Offset, Own: isOwn(spec, keys, i),
 			})
 		}
 		switch {
