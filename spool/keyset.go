@@ -27,8 +27,7 @@ type KeySet struct {
 const setBlock = 256
 
 // KeySetWriter collects the fingerprints of a KeySet, in any order and with
-// repetitions, in bounded memory: 1 MiB, and 8 KiB for each 65,536
-// fingerprints while they are merged.
+// repetitions, in bounded memory: 1 MiB, and less while files are merged.
 type KeySetWriter struct {
 	sort keySorter
 	path string
@@ -108,7 +107,7 @@ func (w *KeySetWriter) Finish(minus *KeySet) (_ *KeySet, err error) {
 
 // row reads the whole set in ascending order.
 func (s *KeySet) row() func([]byte) ([]byte, error) {
-	return runReader(s.f, keyRun{0, int64(s.n) * int64(len(Fingerprint{}))})
+	return runReader(s.f, int64(s.n)*int64(len(Fingerprint{})))
 }
 
 // Len is the number of fingerprints.

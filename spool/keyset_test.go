@@ -17,7 +17,7 @@ func fpOf(n uint32) Fingerprint {
 func makeSet(t *testing.T, path string, from, to uint32, minus *KeySet) *KeySet {
 	t.Helper()
 	w := NewKeySet(path)
-	w.sort.size = 100
+	w.sort.size, w.sort.many = 50, 3
 	rnd := rand.New(rand.NewPCG(uint64(from), uint64(to)))
 	for _, i := range rnd.Perm(int(to - from)) {
 		for range 1 + i%2 {

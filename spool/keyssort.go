@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bufio"
 	"cmp"
 	"container/heap"
 	"errors"
@@ -15,8 +16,11 @@ import (
 
 const (
 	// sortKeys is how many fingerprints are sorted in memory; more are sorted in
-	// a file of their own, for the time of it.
+	// files of their own, for the time of it.
 	sortKeys = 1 << 16
+	// sortRuns is how many files of one size are merged into one, so that keys
+	// which are named again and again take neither disk nor memory for each time.
+	sortRuns = 32
 	// subtractFiles bounds the earlier key files whose fingerprints are left out:
 	// each takes a file descriptor and a block of memory.
 	subtractFiles = 64
@@ -26,17 +30,15 @@ const (
 // bounded memory.
 type keySorter struct {
 	fs   fsx.FS
-	path string // of the file for what does not fit into memory
+	path string // begins the names of the files for what does not fit into memory
 	size int    // fingerprints in memory; 0 = sortKeys
-	f    fsx.File
-	runs []keyRun // in f
-	pos  int64
+	many int    // files that are merged into one; 0 = sortRuns
+	// runs are files in ascending order: runs[0] came from memory, runs[i] are
+	// each of many of runs[i-1].
+	runs [][]string
+	made int // files
 	set  []Fingerprint
-	out  []byte
 }
-
-// keyRun is a part of the file, in ascending order.
-type keyRun struct{ from, to int64 }
 
 func compareKeys(a, b Fingerprint) int { return slices.Compare(a[:], b[:]) }
 
@@ -58,28 +60,72 @@ func (s *keySorter) compact() {
 	s.set = slices.Compact(s.set)
 }
 
+// spill makes a file of what is in memory, and one of many where there are so
+// many.
 func (s *keySorter) spill() error {
-	if s.f == nil {
-		if err := s.fs.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	err := s.run(0, func(add func(Fingerprint) error) error {
+		for _, fp := range s.set {
+			if err := add(fp); err != nil {
+				return err
+			}
 		}
-		f, err := s.fs.Create(s.path)
+		return nil
+	})
+	s.set = s.set[:0]
+	for i := 0; err == nil && i < len(s.runs) && len(s.runs[i]) >= cmp.Or(s.many, sortRuns); i++ {
+		full := s.runs[i]
+		if err = s.run(i+1, func(add func(Fingerprint) error) error { return s.merge(full, add) }); err == nil {
+			s.runs[i] = nil
+			err = s.remove(full)
+		}
+	}
+	return err
+}
+
+// run writes one file.
+func (s *keySorter) run(level int, write func(add func(Fingerprint) error) error) error {
+	path := fmt.Sprintf("%s.%d", s.path, s.made)
+	if err := s.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := s.fs.Create(path)
+	if err != nil {
+		return err
+	}
+	s.made++
+	for len(s.runs) <= level {
+		s.runs = append(s.runs, nil)
+	}
+	s.runs[level] = append(s.runs[level], path)
+	out := bufio.NewWriterSize(f, keysBlock*len(Fingerprint{}))
+	err = write(func(fp Fingerprint) error {
+		_, err := out.Write(fp[:])
+		return err
+	})
+	return errors.Join(err, out.Flush(), f.Close())
+}
+
+// merge calls fn for every fingerprint of the files, in ascending order, each
+// once.
+func (s *keySorter) merge(paths []string, fn func(Fingerprint) error) (err error) {
+	var rows []*keyCursor
+	for _, path := range paths {
+		f, err := s.fs.Open(path)
 		if err != nil {
 			return err
 		}
-		s.f = f
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		row := &keyCursor{next: runReader(f, info.Size())}
+		if err := row.step(); err != nil {
+			return err
+		}
+		rows = append(rows, row)
 	}
-	s.out = s.out[:0]
-	for _, fp := range s.set {
-		s.out = append(s.out, fp[:]...)
-	}
-	if _, err := s.f.Write(s.out); err != nil {
-		return err
-	}
-	s.runs = append(s.runs, keyRun{s.pos, s.pos + int64(len(s.out))})
-	s.pos += int64(len(s.out))
-	s.set = s.set[:0]
-	return nil
+	return mergeKeys(rows, fn)
 }
 
 // each calls fn for every fingerprint, in ascending order.
@@ -98,38 +144,37 @@ func (s *keySorter) each(fn func(Fingerprint) error) error {
 			return err
 		}
 	}
-	heads := make([]*keyCursor, len(s.runs))
-	for i, r := range s.runs {
-		heads[i] = &keyCursor{next: runReader(s.f, r)}
-		if err := heads[i].step(); err != nil {
-			return err
-		}
-	}
-	return mergeKeys(heads, fn)
+	return s.merge(slices.Concat(s.runs...), fn)
 }
 
-// close removes the file.
+func (s *keySorter) remove(paths []string) error {
+	var err error
+	for _, path := range paths {
+		err = errors.Join(err, s.fs.Remove(path))
+	}
+	return err
+}
+
+// close removes the files. It may be called again.
 func (s *keySorter) close() error {
-	if s.f == nil {
-		return nil
-	}
-	err := s.f.Close()
-	s.f = nil
-	return errors.Join(err, s.fs.Remove(s.path))
+	err := s.remove(slices.Concat(s.runs...))
+	s.runs = nil
+	return err
 }
 
-// runReader reads a run piece by piece.
-func runReader(f io.ReaderAt, r keyRun) func([]byte) ([]byte, error) {
+// runReader reads the first size bytes of a file piece by piece.
+func runReader(f io.ReaderAt, size int64) func([]byte) ([]byte, error) {
+	at := int64(0)
 	return func(buf []byte) ([]byte, error) {
-		n := min(int64(keysBlock*len(Fingerprint{})), r.to-r.from)
+		n := min(int64(keysBlock*len(Fingerprint{})), size-at)
 		if n == 0 {
 			return nil, io.EOF
 		}
 		buf = slices.Grow(buf[:0], int(n))[:n]
-		if _, err := f.ReadAt(buf, r.from); err != nil {
+		if _, err := f.ReadAt(buf, at); err != nil {
 			return nil, fmt.Errorf("read sorted keys: %w", err)
 		}
-		r.from += n
+		at += n
 		return buf, nil
 	}
 }
