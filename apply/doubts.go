@@ -2,6 +2,7 @@ package apply
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
@@ -31,7 +32,9 @@ func (p place) behind(o place) bool {
 // that each is written and counted once, and the newest command that made each
 // so: the store learns of that when the key is healed, and no earlier.
 type doubtSet struct {
-	mu   sync.Mutex
+	size atomic.Int64 // of keys
+
+	mu   sync.Mutex // guards what follows
 	keys map[uint64]place
 	held map[uint64]struct{} // of keys: those that could not be copied again
 }
@@ -85,6 +88,7 @@ func (s *doubtSet) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys, s.held = map[uint64]place{}, map[uint64]struct{}{}
+	s.size.Store(0)
 }
 
 // add takes in what the store holds now.
@@ -94,6 +98,7 @@ func (s *doubtSet) add(ds []checkpoint.Doubt) {
 	for _, d := range ds {
 		s.keys[fingerprint(d.DB, d.Key)] = place{d.Epoch, d.Offset}
 	}
+	s.size.Store(int64(len(s.keys)))
 }
 
 // freed returns those of ds that no command behind the place has made doubtful.
@@ -118,6 +123,17 @@ func (s *doubtSet) remove(ds []checkpoint.Doubt) {
 		delete(s.keys, fp)
 		delete(s.held, fp)
 	}
+	s.size.Store(int64(len(s.keys)))
+}
+
+// empty tells, without a lock, whether no key is doubtful.
+func (s *doubtSet) empty() bool { return s.size.Load() == 0 }
+
+// is tells whether a key is doubtful.
+func (s *doubtSet) is(db int, key []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.has(fingerprint(db, key))
 }
 
 // hold takes keys out of those that may be copied again.

@@ -98,6 +98,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		skip:    g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 	}
+	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)
 	// What was answered is not to be called unread by the next process.
@@ -211,7 +212,7 @@ func (s *streamer) send() error {
 	if _, err := s.g.addDoubts(s.tr.doubts); err != nil {
 		return err
 	}
-	s.tr.doubts = s.tr.doubts[:0]
+	s.tr.taken()
 	if err := s.tr.existing.sync(); err != nil {
 		return err
 	}
@@ -269,6 +270,7 @@ func (s *streamer) land() error {
 	}
 	s.marked = s.g.now()
 	s.g.markSeen()
+	before, _ := s.g.doubts.counts()
 	if err := s.g.missed(f.batch, gone); err != nil {
 		return err
 	}
@@ -276,6 +278,11 @@ func (s *streamer) land() error {
 	stop, err := s.g.rejected(f.batch, failed)
 	if err != nil {
 		return err
+	}
+	if after, _ := s.g.doubts.counts(); after > before {
+		if err := s.g.derive(f.batch, s.tr.batch, &s.tr.txn); err != nil {
+			return err
+		}
 	}
 	if err := s.g.landed(f.batch, refused, f.mark); err != nil {
 		return err

@@ -41,7 +41,8 @@ type translator struct {
 	reading  counts // of commands behind batch.end
 	doubts   []checkpoint.Doubt
 	doubtful *doubtSet // those that are stored
-	unnoted  bool      // there were more doubtful keys than are noted
+	derived  deriver
+	unnoted  bool // there were more doubtful keys than are noted
 }
 
 // counts are what a stream was made of, beside the commands that were sent.
@@ -206,6 +207,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		t.keys = spec.AppendKeys(t.keys[:0], args)
 		t.doubt(spec, t.keys, "nondeterministic", c.End)
 	}
+	t.derived.derive(spec, args, t.db, c.End, t.note)
 	at, width := t.clock.at(c.End, recv)
 	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
 	if err != nil {
@@ -288,14 +290,24 @@ func (t *translator) wide(spec *command.Spec, raw []byte, args [][]byte, at int6
 // recorded before the batch commits.
 func (t *translator) doubt(spec *command.Spec, keys [][]byte, why string, at repl.Offset) {
 	for i, k := range keys {
-		d := checkpoint.Doubt{
+		t.note(checkpoint.Doubt{
 			Group: t.group, Epoch: t.epoch, DB: t.db, Key: k, Why: why, Offset: at, Own: isOwn(spec, keys, i),
-		}
-		if !t.doubtful.renew(d) {
-			d.Key = slices.Clone(k)
-			t.doubts = append(t.doubts, d)
-		}
+		})
 	}
+}
+
+func (t *translator) note(d checkpoint.Doubt) {
+	if !t.doubtful.renew(d) {
+		d.Key = slices.Clone(d.Key)
+		t.doubts = append(t.doubts, d)
+		t.derived.noted(d)
+	}
+}
+
+// taken forgets the doubts that were noted: they are stored.
+func (t *translator) taken() {
+	t.doubts = t.doubts[:0]
+	clear(t.derived.fresh)
 }
 
 func (t *translator) stop(reason string, c resp.Command, why, hint string) error {

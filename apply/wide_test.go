@@ -1,12 +1,10 @@
 package apply
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"tairlift/checkpoint"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -34,12 +32,8 @@ func TestADeadlineThatWaitedOutABrokenLinkIsDoubtful(t *testing.T) {
 	write(time.Minute, "EXPIRE b 7200", "PEXPIREAT c 99999999999999", "INCR n", "SETEX d 7200 v", "EXPIRE b 7300")
 	write(time.Minute-time.Second, "EXPIRE c 7200")
 	st := r.applyAll(Options{}).Status()[0]
-	store, err := checkpoint.OpenApply(filepath.Join(r.dir, "apply", "target", "apply.db"))
-	p.check(err)
-	defer store.Close()
-	why := map[string]string{}
-	p.check(store.Doubts(1, func(d checkpoint.Doubt) error { why[string(d.Key)] = d.Why; return nil }))
-	if len(why) != 2 || why["b"] != "deadline" || why["d"] != "deadline" {
+	why := r.doubtful()
+	if len(why) != 2 || why["0:b"] != "deadline" || why["0:d"] != "deadline" {
 		t.Errorf("doubtful: got %v, want b and d, for their deadlines", why)
 	}
 	if width := time.Hour - time.Second - time.Minute; st.Doubtful != 2 || st.DateWidth != width || st.Forgotten {

@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"tairlift/internal/command"
 	"tairlift/internal/rdb"
@@ -192,7 +191,7 @@ func (u *keyUses) of(c resp.Command, fn func(fp Fingerprint, removed bool) error
 			return err
 		}
 	}
-	if to, key, ok := otherDB(spec.Name, c.Args); ok {
+	if to, key, ok := spec.OtherDB(c.Args); ok {
 		return fn(FingerprintOf(to, key), false)
 	}
 	return nil
@@ -208,22 +207,4 @@ func removes(name string, i int) bool {
 		return i == 0
 	}
 	return false
-}
-
-// otherDB is the key that MOVE and COPY write in a database that is not the
-// selected one.
-func otherDB(name string, args [][]byte) (db int, key []byte, ok bool) {
-	var word []byte
-	switch {
-	case name == "MOVE" && len(args) >= 3:
-		key, word = args[1], args[2]
-	case name == "COPY":
-		for i := 3; i+1 < len(args); i++ {
-			if strings.EqualFold(string(args[i]), "DB") {
-				key, word = args[2], args[i+1]
-			}
-		}
-	}
-	db, err := strconv.Atoi(string(word))
-	return db, key, err == nil && db >= 0
 }
