@@ -57,16 +57,19 @@ func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, f
 
 // walkPruned reads the epoch's key files and tells where what is held begins.
 func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset, fn func(Fingerprint, bool) error) (at Resume, opaque uint64, err error) {
+	// Segments first: what is pruned between the two looks is in both then.
+	held, err := g.listSeqs(e)
+	if err != nil {
+		return at, 0, err
+	}
 	keys, err := g.listKeySeqs(e)
 	if err != nil {
 		return at, 0, err
 	}
-	held, err := g.listSeqs(e)
-	if err != nil && len(keys) == 0 {
-		return at, 0, err
+	if len(keys) == 0 {
+		return at, 0, nil
 	}
-	pruned := false
-	for _, seq := range keys {
+	for i, seq := range keys {
 		if err := ctx.Err(); err != nil {
 			return at, opaque, err
 		}
@@ -75,7 +78,10 @@ func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset,
 			return at, opaque, err
 		}
 		h := &k.head.hdr
-		if !k.head.incomplete && (!h.Stream || repl.Offset(h.begin()) < until) {
+		if i == 0 {
+			held, err = g.unbroken(e, h.First, keys, held)
+		}
+		if err == nil && !k.head.incomplete && (!h.Stream || repl.Offset(h.begin()) < until) {
 			opaque += k.end.Opaque
 			err = k.each(func(fp Fingerprint) error { return fn(fp, false) })
 		}
@@ -83,19 +89,29 @@ func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset,
 		if err != nil {
 			return at, opaque, err
 		}
-		pruned = true
 	}
-	switch {
-	case !pruned:
-		return at, opaque, nil
-	case len(held) > 0: // a prune that was cut short leaves both files of a segment
-		i := slices.IndexFunc(held, func(s Seq) bool { return !slices.Contains(keys, s) })
-		if i >= 0 {
-			at, err = g.Resume(e, held[i])
-			return at, opaque, err
-		}
+	if len(held) > 0 {
+		at, err = g.Resume(e, held[0])
+		return at, opaque, err
 	}
 	return Resume{Stream: true, Offset: math.MaxInt64}, opaque, nil // nothing is held
+}
+
+// unbroken returns the segments of an epoch that are held and not pruned: a
+// prune that was cut short leaves both files of a segment. It is a MissingError
+// when neither is here of one before them, as in a copy under way.
+func (g *Group) unbroken(e repl.Epoch, first Seq, pruned, held []Seq) ([]Seq, error) {
+	held = slices.DeleteFunc(held, func(s Seq) bool { return slices.Contains(pruned, s) })
+	row := pruned
+	if len(held) > 0 {
+		row = append(slices.Clone(pruned), held[0])
+	}
+	for i, seq := range row {
+		if want := first + Seq(i); seq != want {
+			return nil, &MissingError{Path: g.path(e, want)}
+		}
+	}
+	return held, nil
 }
 
 func (g *Group) walkRDB(ctx context.Context, e repl.Epoch, from Resume, fn func(Fingerprint, bool) error) error {

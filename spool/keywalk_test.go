@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
+	"slices"
 	"testing"
 
 	"tairlift/internal/fsx"
@@ -104,5 +106,82 @@ func TestWalkStreamTellsWhatIsGoneForCertain(t *testing.T) {
 	failed := errors.New("failed")
 	if _, err := g.WalkKeys(context.Background(), 1, WalkAll, func(Fingerprint, bool) error { return failed }); err != failed {
 		t.Errorf("an error of the caller: got %v, want it as it is", err)
+	}
+}
+
+// walked are the keys that a walk over all of epoch 1 finds.
+func walked(t testing.TB, g *Group) (map[Fingerprint]bool, error) {
+	t.Helper()
+	out := map[Fingerprint]bool{}
+	_, err := g.WalkKeys(t.Context(), 1, WalkAll, func(fp Fingerprint, _ bool) error { out[fp] = true; return nil })
+	return out, err
+}
+
+func TestAWalkMissesNoSegment(t *testing.T) {
+	s := exampleSource()
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 600
+	w := s.write(t, o)
+	ok(t, w.Seal())
+	all := must(walked(t, group(t, m)))(t)
+	if want := len(before(append(slices.Clone(s.inRDB), s.inStream...), 1<<40)); len(all) != want {
+		t.Fatalf("nothing pruned: got %d keys, want %d", len(all), want)
+	}
+	n := len(prune(t, group(t, m), Floor{Epoch: 1, Stream: true, Offset: repl.Offset(s.ends[20])}))
+	if n < 5 {
+		t.Fatalf("got %d segments pruned, want 5 or more", n)
+	}
+	if got := must(walked(t, group(t, m)))(t); len(got) != len(all) {
+		t.Errorf("some pruned: got %d keys, want %d", len(got), len(all))
+	}
+	// A copy that has not got every key file yet.
+	for seq := Seq(1); seq <= Seq(n); seq++ {
+		path := KeysPath(testDir, 1, 1, seq)
+		b := readFile(t, m, path)
+		ok(t, m.Remove(path))
+		var missing *MissingError
+		if got, err := walked(t, group(t, m)); !errors.As(err, &missing) || missing.Path != Path(testDir, 1, 1, seq) {
+			t.Errorf("without the key file of segment %s: got %d of %d keys, %v, want it to be missing", seq, len(got), len(all), err)
+		}
+		writeFile(t, m, path, b)
+	}
+}
+
+// listing is a file system that does something behind each look into a folder.
+type listing struct {
+	*fsx.Mem
+	do func()
+}
+
+func (l *listing) ReadDir(dir string) ([]fs.DirEntry, error) {
+	list, err := l.Mem.ReadDir(dir)
+	l.do()
+	return list, err
+}
+
+// A prune takes segments between any two looks of a walk, which reads them or
+// says that it could not.
+func TestAWalkBesideAPruneMissesNoSegment(t *testing.T) {
+	s := exampleSource()
+	for at, looks := 1, 99; at <= looks; at++ {
+		m := fsx.NewMem()
+		o := options(m)
+		o.SegmentBytes = 600
+		ok(t, s.write(t, o).Seal())
+		g := group(t, m)
+		all := must(walked(t, g))(t)
+		prune(t, g, Floor{Epoch: 1, Stream: true, Offset: repl.Offset(s.ends[10])})
+		n := 0
+		beside := &listing{Mem: m, do: func() {
+			if n++; n == at {
+				prune(t, g, Floor{Epoch: 1, Stream: true, Offset: repl.Offset(s.ends[40])})
+			}
+		}}
+		got, err := walked(t, must(openGroup(beside, testDir, testIdentity().Job, 1))(t))
+		if err == nil && len(got) != len(all) {
+			t.Errorf("pruned behind look %d: got %d keys, want %d or an error", at, len(got), len(all))
+		}
+		looks = n
 	}
 }
