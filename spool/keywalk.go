@@ -69,6 +69,7 @@ func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset,
 	if len(keys) == 0 {
 		return at, 0, nil
 	}
+	var last *keysFile
 	for i, seq := range keys {
 		if err := ctx.Err(); err != nil {
 			return at, opaque, err
@@ -89,12 +90,32 @@ func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset,
 		if err != nil {
 			return at, opaque, err
 		}
+		last = k
 	}
 	if len(held) > 0 {
 		at, err = g.Resume(e, held[0])
 		return at, opaque, err
 	}
-	return Resume{Stream: true, Offset: math.MaxInt64}, opaque, nil // nothing is held
+	return Resume{Stream: true, Offset: math.MaxInt64}, opaque, last.reaches(until) // nothing is held
+}
+
+// reaches is an error when the epoch, of which k is the last that is here, must
+// have had more before the end of a walk.
+func (k *keysFile) reaches(until repl.Offset) error {
+	h := &k.head.hdr
+	end := repl.Offset(k.end.Next.Offset)
+	switch {
+	case k.head.incomplete:
+		return nil
+	case !h.Stream && !k.head.foot.RDBDone:
+		return &MissingError{Path: strings.TrimSuffix(k.path, keysName(h.Seq)) + (h.Seq + 1).File()}
+	case !h.Stream:
+		end = h.Start
+	}
+	if until != WalkAll && end < until {
+		return fmt.Errorf("%s: %w", k.path, ErrEpochEnd)
+	}
+	return nil
 }
 
 // unbroken returns the segments of an epoch that are held and not pruned: a

@@ -148,6 +148,43 @@ func TestAWalkMissesNoSegment(t *testing.T) {
 	}
 }
 
+func TestAWalkOverWhatIsPrunedMissesNoEnd(t *testing.T) {
+	s := exampleSource()
+	m := fsx.NewMem()
+	o := options(m)
+	o.SegmentBytes = 600
+	ok(t, s.write(t, o).Seal())
+	next := testIdentity()
+	next.Epoch = 2
+	w := must(Create(testDir, next, o))(t)
+	ok(t, w.BeginRDB(100))
+	all := prune(t, group(t, m), Floor{Epoch: 2})
+	end := repl.Offset(s.ends[len(s.ends)-1])
+	walk := func(until repl.Offset) error {
+		_, err := group(t, m).WalkKeys(t.Context(), 1, until, func(Fingerprint, bool) error { return nil })
+		return err
+	}
+	for _, until := range []repl.Offset{WalkRDB, end, WalkAll} {
+		ok(t, walk(until))
+	}
+	if err := walk(end + 1); !errors.Is(err, ErrEpochEnd) {
+		t.Errorf("beyond the end: got %v, want ErrEpochEnd", err)
+	}
+	var missing *MissingError
+	for _, p := range slices.Backward(all) {
+		ok(t, m.Remove(KeysPath(testDir, 1, 1, p.Seq)))
+		if p.Seq == 1 {
+			break
+		}
+		if p.Stream && p.From > s.ends[len(s.ends)-2] {
+			continue // within the last command
+		}
+		if err := walk(end); !errors.Is(err, ErrEpochEnd) && !errors.As(err, &missing) {
+			t.Errorf("without the key files from %s on: got %v, want an error", p.Seq, err)
+		}
+	}
+}
+
 // listing is a file system that does something behind each look into a folder.
 type listing struct {
 	*fsx.Mem
