@@ -1,12 +1,14 @@
 package apply
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/redistest"
@@ -404,4 +406,26 @@ func TestAReseedCountsOnlyWhatGoesForGood(t *testing.T) {
 	r.stopped(Options{Reseed: true, MaxDeletes: 1}, "confirm-deletes")
 	r.applyAll(Options{MaxDeletes: 100})
 	r.want("in the end", map[string]string{"0 GET n": "1", "0 LRANGE l 0 -1": "[x]", "0 EXISTS ghost": "0"})
+}
+
+// A reject stops the group also while a new epoch is awaited, which then heals
+// it.
+func TestNothingIsAppliedBehindARejectWhileANewEpochIsAwaited(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craft(1, 1, "n 1")
+	r.applyAll(Options{})
+	r.target.Do(t, "DEL", "n")
+	r.target.Do(t, "RPUSH", "n", "x")
+	p.write("INCR n", "SET behind v").seal()
+	o := Options{NewEpoch: map[repl.GroupID]repl.Epoch{1: 1}, UntilEnd: true, batch: 1}
+	waits := o
+	waits.MaxWait = 20 * time.Millisecond
+	var stop *StopError
+	if err := r.start(waits).wait(); !errors.As(err, &stop) || stop.Reason != "new-epoch" {
+		t.Errorf("run: got %v, want it to wait for the new epoch", err)
+	}
+	r.want("behind the reject", map[string]string{"0 EXISTS behind": "0"})
+	r.craft(1, 2, "n 2", "behind v").seal()
+	r.applyAll(o)
+	r.want("in the end", map[string]string{"0 GET n": "2", "0 GET behind": "v"})
 }

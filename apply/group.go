@@ -41,7 +41,7 @@ type group struct {
 	wasWell     bool // a session of this process did
 	recorded    checkpoint.ApplyRecord
 
-	stopped    error      // known before the first session
+	stopped    error      // by what is recorded: no session goes on behind it
 	stoppedIn  repl.Epoch // the epoch that stopped is about
 	reseeding  bool       // see reseed
 	renewed    bool       // see awaitsEpoch

@@ -110,7 +110,8 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 	g.doubts.add(doubts)
 	g.status.count(1)
 	g.showDoubts(0)
-	return g.unmarkedStop(r)
+	g.stopped, g.stoppedIn = g.unmarkedStop(r), r.Epoch
+	return g.stopped
 }
 
 // markCommand stands in a reject for the mark that was refused.

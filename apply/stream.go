@@ -293,6 +293,7 @@ func (s *streamer) land() error {
 	s.g.moved(f.mark, f.seen, s.date(f.mark.Offset))
 	s.tr.clock.forget(f.mark.Offset)
 	if stop != nil {
+		s.g.stopped, s.g.stoppedIn = stop, f.mark.Epoch
 		return stop
 	}
 	return s.record(false)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"tairlift/internal/command"
 	"tairlift/internal/rdb"
