@@ -52,6 +52,10 @@ func (g *group) captured() bool {
 // newEpochHint is the way out where the stream cannot be followed any more.
 const newEpochHint = "a new full sync makes the target equal: start `sync`, or `capture` and then this, with --new-epoch"
 
+// diskLostHint is the way out where capture writes and the spool ends before
+// what was applied.
+const diskLostHint = "the disk under --dir has lost what was applied: start the same command with --reseed, which loads the newest RDB again and makes the target equal"
+
 // errNewEpoch ends an epoch: another one takes its place.
 var errNewEpoch = errors.New("a new epoch takes the place of this one")
 
@@ -329,7 +333,7 @@ func (g *group) openStream(m Mark) (*spool.StreamReader, error) {
 			Err:    err,
 		}
 		if g.job.o.Changed != nil { // capture writes here: there is no newer copy
-			stop.Hint = "the disk under --dir has lost what was applied: start the same command with --reseed, which loads the newest RDB again and makes the target equal"
+			stop.Hint = diskLostHint
 		}
 		if g.follows() { // the tail is being copied once more
 			return nil, &waitError{reason: "spool-missing", err: stop}

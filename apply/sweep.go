@@ -163,6 +163,9 @@ func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
 			if errors.Is(err, spool.ErrRDBIncomplete) && d.Until == spool.WalkAll {
 				continue // nothing of it was ever applied
 			}
+			if errors.Is(err, spool.ErrEnd) || errors.Is(err, spool.ErrEpochEnd) {
+				return nil, s.g.pastAhead(d, err)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("read which keys epoch %s had: %w", d.Epoch, err)
 			}
@@ -195,14 +198,37 @@ func (s *sweep) foresee(ctx context.Context) error {
 	return err
 }
 
+// pastAhead says that more of an earlier epoch was applied than the spool holds.
+func (g *group) pastAhead(d Delivered, cause error) error {
+	stop := &StopError{
+		Reason: "mark-ahead",
+		What:   fmt.Sprintf("group %s: epoch %s was applied up to offset %s, and the spool's part of it ends before that", g.id, d.Epoch, d.Until),
+		Hint:   "copy the spool again from where it was captured, then start the same command; if that is gone, --reseed loads the newest RDB again",
+		Err:    cause,
+	}
+	if g.job.o.Changed != nil { // capture writes here: there is no newer copy
+		stop.Hint = diskLostHint
+	}
+	if g.follows() {
+		return &waitError{reason: "spool-missing", err: stop}
+	}
+	return stop
+}
+
 // sweepErr is spoolErr for what prune may remove while it is read: then its key
-// files are there the next time.
+// files are there the next time. Of a group whose mark is ahead of the spool it
+// is that group itself that says so.
 func (g *group) sweepErr(err error) error {
 	var (
+		stop   *StopError
+		wait   *waitError
 		pruned *spool.PrunedError
 		gap    *spool.GapError
 	)
-	if errors.As(err, &pruned) || errors.As(err, &gap) {
+	if errors.As(err, &stop) || errors.As(err, &wait) {
+		return err
+	}
+	if errors.As(err, &pruned) || errors.As(err, &gap) || errors.Is(err, spool.ErrEnd) || errors.Is(err, spool.ErrEpochEnd) {
 		return &waitError{reason: "reconciling", err: err}
 	}
 	return g.spoolErr(err)
