@@ -245,6 +245,11 @@ func (g *group) session(ctx context.Context) error {
 	if err := g.findSpool(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
+	if g.reseeding { // of epochs that a copy has yet to bring, nobody would remove anything
+		if err := g.spool.Gap(); err != nil {
+			return g.spoolErr(err)
+		}
+	}
 	m, err := g.takeOver(ctx)
 	if err != nil {
 		return err

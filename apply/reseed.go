@@ -26,11 +26,15 @@ var reseedable = map[string]bool{
 }
 
 // mayReseed tells whether what stopped the group is answered by a reseed. A
-// process that has applied anything does not: its mark may be gone because
-// somebody else has ended the job.
+// process that has applied anything does not, nor one that has seen the mark that
+// is missing now: somebody else may have ended the job.
 func (g *group) mayReseed(err error) bool {
 	var stop *StopError
-	return g.job.o.Reseed && !g.reseeding && !g.wasWell && errors.As(err, &stop) && reseedable[stop.Reason]
+	if !g.job.o.Reseed || g.reseeding || g.wasWell || !errors.As(err, &stop) {
+		return false
+	}
+	_, seen := g.job.hadMark(g.id)
+	return reseedable[stop.Reason] && !(seen && stop.Reason == "mark-missing")
 }
 
 // askReseed records the wish.
