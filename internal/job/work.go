@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -243,6 +244,12 @@ func (r *run) lost(errs []*Error) []*Error {
 	return errs
 }
 
+// groupsTell tells whether the groups' own states say why the run has ended: not
+// when the target was refused before any of them began.
+func (r *run) groupsTell() bool {
+	return r.apply() != nil || slices.ContainsFunc(r.captureErrors(), func(e *Error) bool { return e != nil })
+}
+
 // finish notes how the run ended.
 func (r *run) finish(end *Error) {
 	r.mu.Lock()
@@ -253,10 +260,10 @@ func (r *run) finish(end *Error) {
 		return
 	}
 	r.proc.Exit = int(end.Code)
-	switch end.Code {
-	case Interrupted:
+	switch {
+	case end.Code == Interrupted:
 		r.proc.How = howInterrupted
-	case Stopped, Corrupt:
+	case (end.Code == Stopped || end.Code == Corrupt) && r.groupsTell():
 		r.proc.How = howStopped
 	default:
 		r.proc.How, r.proc.What, r.proc.Hint = howFailed, end.What, end.Hint
