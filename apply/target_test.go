@@ -111,6 +111,10 @@ func TestWhatPassesIsWaitedFor(t *testing.T) {
 		"MASTERDOWN Link with MASTER is down":                                              "target-master-down",
 		"NOREPLICAS Not enough good replicas to write.":                                    "target-no-replicas",
 		"NOAUTH Authentication required.":                                                  "target-auth",
+		"WRONGPASS invalid username-password pair or user is disabled.":                    "target-auth",
+		"CLUSTERDOWN The cluster is down":                                                  "target-cluster-down",
+		"TRYAGAIN Multiple keys request during rehashing of slot":                          "target-try-again",
+		"UNBLOCKED force unblock from blocking operation, instance state changed":          "target-failover",
 		"ERR max number of clients reached":                                                "target-clients",
 		"close":                                                                            "target-unreachable",
 		"EXEC EXECABORT Transaction discarded because of: OOM command not allowed":         "target-oom",
@@ -120,6 +124,9 @@ func TestWhatPassesIsWaitedFor(t *testing.T) {
 		refuse.Store(&text)
 		p.write("INCR n", "RPUSH l x")
 		a.waitsFor(t, reason)
+		if st := a.job.Status()[0]; st.What == "" || st.Hint == "" {
+			t.Errorf("%s: got %q, hint %q, want both", reason, st.What, st.Hint)
+		}
 		refuse.Store(nil)
 		a.reaches(t, p.end)
 		redistest.Eventually(t, "no reason", func() bool { return a.job.Status()[0].Reason == "" })
@@ -127,7 +134,7 @@ func TestWhatPassesIsWaitedFor(t *testing.T) {
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}
-	r.want("after all of them", map[string]string{"0 GET n": "14", "0 LLEN l": "13"})
+	r.want("after all of them", map[string]string{"0 GET n": "18", "0 LLEN l": "17"})
 }
 
 func TestATargetThatRefusesForGoodStops(t *testing.T) {
