@@ -36,14 +36,19 @@ func Run(cmd *exec.Cmd) (*Process, error) {
 // Pid is the process's id.
 func (p *Process) Pid() int { return p.Cmd.Process.Pid }
 
-// End sends a signal and waits for the end; the code is -1 if the signal itself
-// ended the process.
-func (p *Process) End(sig syscall.Signal) (code int) {
+// Signal sends a signal to the process, if it has not ended.
+func (p *Process) Signal(sig syscall.Signal) {
 	select {
 	case <-p.Exited: // its pid may be another's by now
 	default:
 		_ = p.Cmd.Process.Signal(sig)
-		<-p.Exited
 	}
+}
+
+// End sends a signal and waits for the end; the code is -1 if the signal itself
+// ended the process.
+func (p *Process) End(sig syscall.Signal) (code int) {
+	p.Signal(sig)
+	<-p.Exited
 	return p.Cmd.ProcessState.ExitCode()
 }

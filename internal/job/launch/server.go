@@ -17,12 +17,17 @@ import (
 	"tairlift/internal/resp"
 )
 
-// Server is a Redis server of one's own.
+// Server is a Redis server of one's own. Its Process, Version and Conn are
+// others after a Restart.
 type Server struct {
 	*Process
 	Addr    string
+	Dir     string // of its files
 	Version string
 	Conn    *resp.Conn // of Ask and Keys
+
+	binary string
+	args   []string
 }
 
 // Options say which server to start. Dir is needed.
@@ -77,18 +82,43 @@ func tryStart(ctx context.Context, binary string, o Options) (*Server, error) {
 	if len(o.Args) == 0 {
 		args = append(args, "--repl-backlog-size", "256mb")
 	}
-	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
-	if s.Process, err = Run(exec.Command(binary, append(args, o.Args...)...)); err != nil {
+	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Dir: o.Dir, binary: binary, args: append(args, o.Args...)}
+	if err := s.start(ctx); err != nil {
 		return nil, err
+	}
+	return s, nil
+}
+
+// start runs the server and waits until it answers, be it that it loads.
+func (s *Server) start(ctx context.Context) (err error) {
+	if s.Process, err = Run(exec.Command(s.binary, s.args...)); err != nil {
+		return err
 	}
 	if err := s.greet(ctx); err != nil {
 		s.Stop()
-		return nil, err
+		return err
 	}
 	// A Redis 7 would wait 5 s for more replicas; older ones do not know the
 	// setting, and do not wait.
 	_, _ = s.Conn.Do(ctx, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
-	return s, nil
+	return nil
+}
+
+// Kill ends the server by SIGKILL.
+func (s *Server) Kill() {
+	if s.Conn != nil {
+		s.Conn.Close()
+	}
+	s.End(syscall.SIGKILL)
+}
+
+// Restart starts a server that has ended, at the same address and in the same
+// folder, and returns once it answers; it may be loading its data then.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.start(ctx); err != nil {
+		return fmt.Errorf("start %s at %s again: %w", s.binary, s.Addr, err)
+	}
+	return nil
 }
 
 var infoField = regexp.MustCompile(`(?m)^(process_id|redis_version):(\S+)`)
