@@ -23,7 +23,7 @@ func (e Entry) Equal() bool { return e.Want == e.Got }
 // Check compares the server at addr with the tally. The error is of the
 // connection; differences are in the entries.
 func (w *Writer) Check(ctx context.Context, addr string, secret resp.Secret) ([]Entry, error) {
-	c, err := open(ctx, addr, secret, w.DB)
+	c, err := Open(ctx, addr, secret, w.DB)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ const (
 // Fill writes keys of every type into one database: "k:<group>:<0...keys-1>".
 // Half are strings, and one key in eight has a time to live of hours.
 func Fill(ctx context.Context, addr string, secret resp.Secret, group, db, keys int) error {
-	c, err := open(ctx, addr, secret, db)
+	c, err := Open(ctx, addr, secret, db)
 	if err != nil {
 		return err
 	}
@@ -103,8 +103,8 @@ func answers(c *resp.Conn, n int) error {
 	return nil
 }
 
-// open is a connection that has selected db.
-func open(ctx context.Context, addr string, secret resp.Secret, db int) (*resp.Conn, error) {
+// Open is a connection that has selected db.
+func Open(ctx context.Context, addr string, secret resp.Secret, db int) (*resp.Conn, error) {
 	c, err := resp.Dial(ctx, addr, secret)
 	if err != nil {
 		return nil, err

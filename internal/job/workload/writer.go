@@ -46,7 +46,7 @@ type Writer struct {
 // Start begins to write to a database of the source at addr.
 func Start(addr string, secret resp.Secret, group, db int) (*Writer, error) {
 	ctx := context.Background()
-	c, err := open(ctx, addr, secret, db)
+	c, err := Open(ctx, addr, secret, db)
 	if err != nil {
 		return nil, err
 	}
