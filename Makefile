@@ -2,6 +2,7 @@
 # make test    go vet and every test, with real servers on loopback ports
 # make check   formatting and linters
 # make demo    a whole migration in about a minute, with kills on the way
+# make soak    a migration in which everything goes wrong, for MINUTES=10; SEED=n repeats one (SOAK_FLAGS='--without kill-source': without some)
 # make fuzz    each fuzz target for FUZZTIME
 # make bench   tairlift against raw work, some minutes; writes docs/benchmarks.md (BENCH_FLAGS='--scale 0.1 --out -': a quick try)
 # make microbench   the benchmarks of the packages
@@ -11,6 +12,9 @@ VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || ech
 TEST_TIMEOUT  ?= 20m
 TEST_FLAGS    ?=
 FUZZTIME      ?= 30s
+MINUTES       ?= 10
+SEED          ?=
+SOAK_FLAGS    ?=
 BENCH         ?= .
 BENCH_FLAGS   ?=
 
@@ -22,7 +26,7 @@ STATICCHECK   := $(TOOLS)/staticcheck-v0.8.2
 GOLANGCI      := $(TOOLS)/golangci-lint-v2.15.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test check demo fuzz bench microbench vuln deps clean
+.PHONY: build test check demo soak fuzz bench microbench vuln deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/tairlift ./cmd/tairlift
@@ -41,6 +45,9 @@ check: $(GOFUMPT) $(STATICCHECK) $(GOLANGCI)
 
 demo: build deps
 	go run ./internal/job/demo
+
+soak: build deps
+	go run ./internal/job/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED)) $(SOAK_FLAGS)
 
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \

@@ -1,6 +1,6 @@
 // Package launch starts processes that do not outlive the one that started
-// them: servers of one's own, and runs of the binary. The demo and the
-// benchmarks use it.
+// them: servers of one's own, and runs of the binary. The demo, the soak
+// and the benchmarks use it.
 //
 // A [Process] is anything that runs; a [Server] is a Redis server on a free port
 // of this machine, which has proved to be its own by the process id that it
