@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,7 +85,7 @@ func (s *soak) level(ctx context.Context) error {
 			if g.LagBytes == nil || g.ReplID != ends[i].replid || g.Applied == nil || int64(*g.Applied) < ends[i].offset {
 				return false, nil
 			}
-			if g.TTL == nil || *g.TTL != "exact" {
+			if g.TTL == nil || *g.TTL != "exact" || doubtful(g) {
 				return false, nil
 			}
 			s.epochs[i+1] = int(*g.Epoch)
@@ -96,6 +97,12 @@ func (s *soak) level(ctx context.Context) error {
 		err = fmt.Errorf("%w; the sources are at %+v, status %s", err, ends, text)
 	}
 	return err
+}
+
+// doubtful tells whether keys are still to be copied again, which needs nobody's
+// doing. Some cannot be; what they hold is compared all the same.
+func doubtful(g job.GroupStatus) bool {
+	return slices.ContainsFunc(g.Doubts, func(d job.Doubtful) bool { return d.Held == "" })
 }
 
 // barrier is the key of a group that level writes.
