@@ -85,7 +85,7 @@ func (s *soak) level(ctx context.Context) error {
 			if g.LagBytes == nil || g.ReplID != ends[i].replid || g.Applied == nil || int64(*g.Applied) < ends[i].offset {
 				return false, nil
 			}
-			if g.TTL == nil || *g.TTL != "exact" || doubtful(g) {
+			if g.TTL == nil || *g.TTL != "exact" {
 				return false, nil
 			}
 			s.epochs[i+1] = int(*g.Epoch)
@@ -99,10 +99,24 @@ func (s *soak) level(ctx context.Context) error {
 	return err
 }
 
-// doubtful tells whether keys are still to be copied again, which needs nobody's
-// doing. Some cannot be; what they hold is compared all the same.
-func doubtful(g job.GroupStatus) bool {
-	return slices.ContainsFunc(g.Doubts, func(d job.Doubtful) bool { return d.Held == "" })
+// equal compares, and where something differs, again for as long as keys are
+// doubtful: those are copied again without anybody's doing.
+func (s *soak) equal(ctx context.Context) error {
+	var diff error
+	err := s.until(ctx, "doubtful keys to be copied again", func() (bool, error) {
+		if diff = s.compare(ctx); diff == nil {
+			return true, nil
+		}
+		st, err := s.status(ctx)
+		if err != nil {
+			return false, err
+		}
+		if !slices.ContainsFunc(st.Groups, func(g job.GroupStatus) bool { return g.Doubtful != nil && *g.Doubtful > 0 }) {
+			return true, nil
+		}
+		return false, nil
+	})
+	return errors.Join(err, diff)
 }
 
 // barrier is the key of a group that level writes.

@@ -248,7 +248,7 @@ func (s *soak) calm(ctx context.Context) error {
 	if err := s.level(ctx); err != nil {
 		return err
 	}
-	return s.compare(ctx)
+	return s.equal(ctx)
 }
 
 // finish is how a migration ends.
