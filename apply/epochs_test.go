@@ -267,9 +267,13 @@ func TestReseed(t *testing.T) {
 		do     func(*rig, *pen)
 		reason string
 	}{
-		"the mark is gone":                {func(r *rig, _ *pen) { r.target.Do(r.t, "DEL", markKey(r.job, 1)) }, "mark-missing"},
-		"everything is gone":              {func(r *rig, _ *pen) { r.target.Do(r.t, "FLUSHALL") }, "mark-missing"},
-		"the mark cannot be read":         {func(r *rig, _ *pen) { r.target.Do(r.t, "SET", markKey(r.job, 1), "junk") }, "mark-unreadable"},
+		"the mark is gone":        {func(r *rig, _ *pen) { r.target.Do(r.t, "DEL", markKey(r.job, 1)) }, "mark-missing"},
+		"everything is gone":      {func(r *rig, _ *pen) { r.target.Do(r.t, "FLUSHALL") }, "mark-missing"},
+		"the mark cannot be read": {func(r *rig, _ *pen) { r.target.Do(r.t, "SET", markKey(r.job, 1), "junk") }, "mark-unreadable"},
+		"the mark is a list": {func(r *rig, _ *pen) {
+			r.target.Do(r.t, "DEL", markKey(r.job, 1))
+			r.target.Do(r.t, "RPUSH", markKey(r.job, 1), "x")
+		}, "mark-unreadable"},
 		"the mark is ahead of the spool":  {func(r *rig, p *pen) { r.setMark(func(m *Mark) { m.Offset = p.end + 9000 }) }, "mark-ahead"},
 		"the mark is of an unknown epoch": {func(r *rig, _ *pen) { r.setMark(func(m *Mark) { m.Epoch = 7 }) }, "mark-unknown-epoch"},
 		"the target refused a command": {func(r *rig, p *pen) {

@@ -163,12 +163,12 @@ func (c *Closing) Traces(ctx context.Context) (t Traces, err error) {
 			t.Others = append(t.Others, name)
 			continue
 		}
-		r, err := c.conn.Do(ctx, "GET", name)
+		text, there, err := getMark(ctx, c.conn, name)
 		if err != nil {
-			return t, fmt.Errorf("get mark %s: %w", name, err)
+			return t, err
 		}
-		if !r.Null {
-			t.Marks = append(t.Marks, GroupMark{g, string(r.Str)})
+		if there {
+			t.Marks = append(t.Marks, GroupMark{g, text})
 		}
 	}
 	return t, nil
@@ -271,11 +271,11 @@ func (c *Closing) exec(ctx context.Context, expected []GroupMark, cmds [][]strin
 		if _, err := c.conn.Do(ctx, "WATCH", key); err != nil {
 			return fmt.Errorf("watch mark %s: %w", key, err)
 		}
-		r, err := c.conn.Do(ctx, "GET", key)
+		text, _, err := getMark(ctx, c.conn, key)
 		if err != nil {
-			return fmt.Errorf("get mark %s: %w", key, err)
+			return err
 		}
-		if string(r.Str) != m.Text {
+		if text != m.Text {
 			return ErrTaken
 		}
 	}

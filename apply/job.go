@@ -251,11 +251,11 @@ func (j *Job) claim(ctx context.Context) error {
 	}
 	var missing []repl.GroupID
 	for _, g := range j.groups {
-		r, err := conn.Do(ctx, "GET", markKey(j.o.Job, g.id))
+		_, there, err := getMark(ctx, conn, markKey(j.o.Job, g.id))
 		if err != nil {
-			return fmt.Errorf("get mark of group %s: %w", g.id, err)
+			return err
 		}
-		if r.Null {
+		if !there {
 			missing = append(missing, g.id)
 		} else {
 			j.sawMark(g.id, t)
@@ -315,11 +315,9 @@ func (j *Job) watchMissing(ctx context.Context, conn doer, missing []repl.GroupI
 		return fmt.Errorf("watch marks: %w", err)
 	}
 	for _, key := range watch[2:] {
-		r, err := conn.Do(ctx, "GET", key)
-		if err != nil {
-			return fmt.Errorf("get mark %s: %w", key, err)
-		}
-		if !r.Null {
+		if _, there, err := getMark(ctx, conn, key); err != nil {
+			return err
+		} else if there {
 			return errClaimed
 		}
 	}

@@ -157,13 +157,14 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 			return Mark{}, fmt.Errorf("watch mark %s: %w", l.key, err)
 		}
 		r, err := do("GET", l.key)
-		if err != nil {
+		switch {
+		case isWrongType(err):
+			r = resp.Reply{Str: []byte(err.Error())} // no mark can be read in it
+		case err != nil:
 			return Mark{}, fmt.Errorf("get mark %s: %w", l.key, err)
-		}
-		if r.Null && !l.anew {
+		case r.Null && !l.anew:
 			return Mark{}, errNoMark
-		}
-		if r.Type != '$' {
+		case r.Type != '$':
 			return Mark{}, fmt.Errorf("%w: GET of mark %s was answered by type %q", resp.ErrProtocol, l.key, r.Type)
 		}
 		m, err := ParseMark(string(r.Str))
@@ -259,6 +260,9 @@ func (l *Lane) opened() error {
 		}
 	}
 	got, null, err := l.conn.ReadBulk(l.buf[:0])
+	if isWrongType(err) {
+		return errMoved
+	}
 	if err != nil {
 		return fmt.Errorf("get the mark: %w", err)
 	}
@@ -464,13 +468,13 @@ func (l *Lane) Exclusive(ctx context.Context, others []string, decide func(texts
 	}
 	texts := make([]string, len(others))
 	for i, key := range append([]string{l.key}, others...) {
-		r, err := do("GET", key)
+		text, _, err := getMark(ctx, control{l.conn, l.timeout}, key)
 		switch {
 		case err != nil:
-			return false, fmt.Errorf("get mark %s: %w", key, err)
+			return false, err
 		case i > 0:
-			texts[i-1] = string(r.Str)
-		case r.Null || string(r.Str) != string(l.text):
+			texts[i-1] = text
+		case text != string(l.text):
 			return false, errMoved
 		}
 	}

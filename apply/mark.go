@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
+	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 
@@ -33,6 +35,24 @@ func markGroup(job spool.JobID, name string) (g repl.GroupID, ok bool) {
 	n, err := strconv.ParseUint(num, 10, 32)
 	g = repl.GroupID(n)
 	return g, err == nil && markKey(job, g) == name
+}
+
+// getMark reads a mark; there is false when there is none. A key of another type
+// under its name has a text that is no mark.
+func getMark(ctx context.Context, c doer, key string) (text string, there bool, err error) {
+	r, err := c.Do(ctx, "GET", key)
+	switch {
+	case isWrongType(err):
+		return err.Error(), true, nil
+	case err != nil:
+		return "", false, fmt.Errorf("get mark %s: %w", key, err)
+	}
+	return string(r.Str), !r.Null, nil
+}
+
+func isWrongType(err error) bool {
+	var se resp.ServerError
+	return errors.As(err, &se) && se.Code() == "WRONGTYPE"
 }
 
 // heartbeatPrefix begins the keys that the incumbent writes into a source.

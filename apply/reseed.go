@@ -22,7 +22,7 @@ import (
 // reseedable are the reasons for which --reseed is the way out.
 var reseedable = map[string]bool{
 	"mark-missing": true, "mark-unreadable": true, "mark-ahead": true, "mark-behind": true, "mark-unknown-epoch": true,
-	"mark-refused": true, "target-database": true, "reject": true,
+	"mark-refused": true, "target-database": true, "reject": true, "stream-corrupt": true, "rdb-unreadable": true,
 }
 
 // mayReseed tells whether what stopped the group is answered by a reseed. A

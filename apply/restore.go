@@ -66,11 +66,11 @@ func (s *snapshot) prove(ctx context.Context, conn control) error {
 		return fmt.Errorf("name a connection to the target: %w", err)
 	}
 	key := markKey(s.g.job.o.Job, s.g.id)
-	r, err := conn.Do(ctx, "GET", key)
+	text, _, err := getMark(ctx, conn, key)
 	if err != nil {
-		return fmt.Errorf("get mark %s: %w", key, err)
+		return err
 	}
-	m, err := ParseMark(string(r.Str))
+	m, err := ParseMark(text)
 	if err != nil || m.Owner != s.owner || m.Epoch != s.epoch || m.Phase != checkpoint.PhaseRDB {
 		return errMoved
 	}

@@ -271,7 +271,7 @@ func (s *snapshot) corrupt(err error) error {
 	return &StopError{
 		Reason: "rdb-unreadable",
 		What:   fmt.Sprintf("group %s: the RDB of epoch %s cannot be read: %v", s.g.id, s.epoch, err),
-		Hint:   "its checksum is right, so the source wrote it so: report the type and the source's version; nothing behind it was applied",
+		Hint:   "its checksum is right, so the source wrote it so: report the type and the source's version; nothing behind it was applied; " + newEpochHint,
 		Err:    err,
 	}
 }

@@ -40,8 +40,9 @@ type Status struct {
 	// Applied: a next session goes on behind that batch, and may have to read it
 	// again. Valid in the stream phase.
 	Marked repl.Offset
-	// Current says that the positions are those of the target's mark; before
-	// that they are what the last process knew.
+	// Current says that the stream goes on from the target's mark; before that
+	// the positions are what the last process knew, or what a mark says that does
+	// not belong here.
 	Current bool
 	// MarkSeen is when the mark was last read from the target or written to it;
 	// zero before that.
@@ -107,7 +108,7 @@ func (s *groupStatus) restoring(total int64) {
 func (s *groupStatus) streaming(total int64) {
 	s.update(func(st *Status) {
 		clearReason(st)
-		st.State, st.RDBTotal, st.RDBDone = StateStreaming, total, total
+		st.State, st.RDBTotal, st.RDBDone, st.Current = StateStreaming, total, total, true
 	})
 }
 
@@ -123,7 +124,7 @@ func (s *groupStatus) waits(w *waitError, since time.Time) {
 // position shows m; marked is what of it is on the target.
 func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 	s.update(func(st *Status) {
-		st.Epoch, st.Phase, st.Current = m.Epoch, m.Phase, true
+		st.Epoch, st.Phase = m.Epoch, m.Phase
 		st.RDBDone, st.Keys = m.RDB, m.Keys
 		if m.Phase == checkpoint.PhaseStream {
 			st.Applied, st.Marked = m.Offset, marked.Start

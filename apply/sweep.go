@@ -317,11 +317,9 @@ func (s *sweep) look(ctx context.Context) error {
 	keys := s.holders.keys()
 	texts := make([]string, len(keys))
 	for i, key := range keys {
-		r, err := conn.Do(ctx, "GET", key)
-		if err != nil {
-			return fmt.Errorf("get mark %s: %w", key, err)
+		if texts[i], _, err = getMark(ctx, conn, key); err != nil {
+			return err
 		}
-		texts[i] = string(r.Str)
 	}
 	return s.holders.follow(ctx, texts)
 }

@@ -295,7 +295,12 @@ func (f *finish) view() error {
 			a = &v.apply.Groups[len(v.apply.Groups)-1]
 		}
 		a.Rejects, a.Doubtful, a.DoubtWhy, a.Forgotten = 0, 0, map[string]int{}, f.records[g.ID].Forgotten
-		err := f.applies.Rejects(g.ID, func(checkpoint.Reject) error { a.Rejects++; return nil })
+		err := f.applies.Rejects(g.ID, func(r checkpoint.Reject) error {
+			if !r.Healed {
+				a.Rejects++
+			}
+			return nil
+		})
 		if err == nil {
 			err = f.applies.Doubts(g.ID, func(d checkpoint.Doubt) error { a.Doubtful++; a.DoubtWhy[d.Why]++; return nil })
 		}
