@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -75,8 +76,13 @@ func (g *group) enter(ctx context.Context) (spool.EpochInfo, error) {
 		if err != nil || !ok || next.Epoch <= m.Epoch {
 			return info, err
 		}
-		// Nothing that was handled beyond the mark will ever be committed.
-		g.job.existing.rewind(g.id, m)
+		// Nothing that was handled beyond the mark will ever be committed, but what
+		// the RDB replaced beyond its boundary may be there.
+		left := m
+		if m.Phase == checkpoint.PhaseRDB {
+			left.RDB = math.MaxInt64
+		}
+		g.job.existing.rewind(g.id, left)
 	} else if next, err = g.awaitRDB(ctx, 0); err != nil || ctx.Err() != nil {
 		return spool.EpochInfo{}, err
 	}

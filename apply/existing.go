@@ -34,9 +34,10 @@ import (
 // before anything is written to the target. A key that the RDB replaced or a
 // DEL removed is handled; that is logged in existing.log, with the position
 // that its mark must have reached for it to be true, and the log is synced
-// before that mark is written. Where a session begins again before that
+// before that mark is written, and before an entry of the RDB is sent. Where a session begins again before that
 // position, this is taken back, in the log too: the command may be left out the
-// second time (--on-reject continue). Two keys with one fingerprint do no harm: a DEL
+// second time (--on-reject continue). An epoch that is left in its RDB keeps all of
+// that RDB's: they may be on the target, and its sweep is to remove them. Two keys with one fingerprint do no harm: a DEL
 // too many meets a key that is not there yet.
 //
 // Known are the keys that commands name: not those that only a script's text

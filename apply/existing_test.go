@@ -170,3 +170,17 @@ func TestFingerprintsOfShortKeysDiffer(t *testing.T) {
 		}
 	}
 }
+
+// A session may have replaced keys beyond the boundary that its mark tells of,
+// when a new epoch takes the place of the RDB that they are from.
+func TestWhatAnRDBReplacedBeyondItsMarkIsSweptToo(t *testing.T) {
+	r := bareRig(t, 1)
+	r.target.Do(t, "MSET", "k", "foreign", "other", "foreign")
+	r.craft(1, 1, "k source", "a b").seal()
+	o := Options{OnExisting: ExistingReplace}
+	r.applyAll(o)
+	r.setMark(func(m *Mark) { m.Phase, m.RDB, m.Keys = checkpoint.PhaseRDB, 0, 0 })
+	r.craft(1, 2, "a b").seal()
+	r.applyAll(o)
+	r.want("in the end", map[string]string{"0 EXISTS k": "0", "0 GET other": "foreign", "0 GET a": "b"})
+}

@@ -198,6 +198,11 @@ func (s *snapshot) decode(ctx context.Context) error {
 	)
 	send := func(end rdb.Boundary) error {
 		c.end = end
+		// What a chunk replaces is recorded before it may be on the target: another
+		// epoch may begin before the mark has come this far.
+		if err := s.g.job.existing.sync(); err != nil {
+			return err
+		}
 		select {
 		case s.full <- c:
 			c = nil
