@@ -433,3 +433,25 @@ func TestNothingIsAppliedBehindARejectWhileANewEpochIsAwaited(t *testing.T) {
 	r.applyAll(o)
 	r.want("in the end", map[string]string{"0 GET n": "2", "0 GET behind": "v"})
 }
+
+// What another group holds is not known without its mark: nothing is deleted
+// until it is there again, and nobody is waited for who will not come.
+func TestASweepBesideAGroupWhoseMarkIsLost(t *testing.T) {
+	for claim, harm := range map[string]func(*rig){
+		"gone":       func(r *rig) { r.target.Do(r.t, "DEL", markKey(r.job, 2)) },
+		"unreadable": func(r *rig) { r.target.Do(r.t, "SET", markKey(r.job, 2), "junk") },
+	} {
+		t.Run(claim, func(t *testing.T) {
+			r := bareRig(t, 2)
+			r.craft(1, 1, "a b", "gone v", "moved 1").seal()
+			r.craft(2, 1, "c d").write("SET moved 2").seal()
+			r.applyAll(Options{})
+			harm(r)
+			r.craft(1, 2, "a b").seal()
+			r.stopped(Options{}, "other-mark-lost")
+			r.want("without the mark", map[string]string{"0 EXISTS gone moved": "2"})
+			r.applyAll(Options{Reseed: true})
+			r.want("in the end", map[string]string{"0 EXISTS gone": "0", "0 GET moved": "2", "0 GET c": "d", "0 GET a": "b"})
+		})
+	}
+}

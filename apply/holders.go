@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -48,11 +49,25 @@ func newHolders(g *group, set *spool.KeySet, marks map[string]repl.GroupID) (*ho
 			return nil, err
 		}
 		if rec.Filled() {
-			return nil, &waitError{reason: "reconciling", err: fmt.Errorf("the target has lost the mark of group %s, so what it holds is not known", id)}
+			return nil, h.unknown(id, errors.New("it is gone"))
 		}
 		h.rows = append(h.rows, &holder{id: id, key: key, new: true})
 	}
 	return h, nil
+}
+
+// unknown says that a group's mark does not tell what it holds. That passes only
+// if the group is reseeded beside this one.
+func (h *holders) unknown(id repl.GroupID, cause error) error {
+	o := &h.g.job.o
+	if o.Reseed && slices.Contains(o.Groups, id) {
+		return &waitError{reason: "reconciling", err: fmt.Errorf("the mark of group %s: %w", id, cause)}
+	}
+	return &StopError{
+		Reason: "other-mark-lost",
+		What:   fmt.Sprintf("group %s: what group %s holds on the target is not known, as its mark does not tell: %v", h.g.id, id, cause),
+		Hint:   fmt.Sprintf("nothing is deleted yet. Bring group %s in order first; what stopped it names the way out", id),
+	}
 }
 
 // keys are the names of the marks.
@@ -106,9 +121,11 @@ func (r *holder) follow(ctx context.Context, h *holders, text string) error {
 	if text == "" && r.text == "" && r.new {
 		m, err = Mark{}, nil // not begun
 	}
-	if err != nil {
-		// It was there a moment ago: the group itself says what is wrong.
-		return &waitError{reason: "reconciling", err: fmt.Errorf("the mark of group %s: %w", r.id, err)}
+	switch {
+	case text == "" && err != nil: // it was there a moment ago
+		return &waitError{reason: "reconciling", err: fmt.Errorf("the mark of group %s is gone", r.id)}
+	case err != nil:
+		return h.unknown(r.id, err)
 	}
 	if m.Phase != checkpoint.PhaseNone && r.spool == nil {
 		if r.spool, err = spool.OpenGroup(h.g.job.o.SpoolDir, h.g.job.o.Job, r.id); err != nil {
