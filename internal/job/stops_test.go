@@ -155,6 +155,9 @@ func TestWhatStopsAGroupAtTheFirstRun(t *testing.T) {
 		{"an RDB that is cut", nil, redistest.Fault{CutAt: 80}, nil, end{Stopped, "full-sync-cut", "gave no stream for 300ms", "client-output-buffer-limit"}},
 		{"an RDB with a type that nobody knows", rdbOf("\xfe\x00\x6b\x01k\x01v"), redistest.Fault{}, nil, end{Stopped, "rdb-unreadable", "the RDB of epoch 1 cannot be read", ""}},
 		{"functions for a target that has none", rdbOf("\xf5\x05hello"), redistest.Fault{}, info(""), end{Stopped, "functions-unsupported", "the source has function libraries, which the target's version 6.2.0 does not know", "7.0"}},
+		{"a target that is no Redis server", nil, redistest.Fault{}, func(_, _ int, _ [][]byte) redistest.Action {
+			return redistest.Answer("HTTP/1.1 400 Bad Request\r\n\r\n")
+		}, end{NeverReached, "never-reached", "HTTP/1.1 400", "is its address right"}},
 		{"a node of a cluster as the target", nil, redistest.Fault{}, info("redis_mode:cluster\r\n"), end{Refused, "refused", "is a node of a cluster", "standalone target"}},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
