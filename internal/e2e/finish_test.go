@@ -77,7 +77,7 @@ func TestAFinishThatIsKilledIsGoneOnWith(t *testing.T) {
 		act   redistest.Action
 		kept  int // keys of ours behind the kill
 	}{
-		{"before the target has removed anything", redistest.Close(), 3},
+		{"before the target has removed anything", redistest.Hang(), 3},
 		{"behind that, with the answer lost", redistest.HangReplies(), 0},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {

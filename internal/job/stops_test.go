@@ -104,7 +104,7 @@ func TestWhatStopsAGroup(t *testing.T) {
 		{"a mark that is no string", func(t *testing.T, key string) {
 			target.Do(t, "DEL", key)
 			target.Do(t, "RPUSH", key, "x")
-		}, []string{"INCR n"}, end{Stopped, "failed", "the target refuses what apply cannot do without: ", ""}},
+		}, []string{"INCR n"}, end{Stopped, "mark-unreadable", "on the target cannot be read: ", "--reseed"}},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
 			target.Do(t, "FLUSHALL")

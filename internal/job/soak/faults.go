@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,9 +63,9 @@ func (s *soak) plan(a act) (begin func(context.Context, act) (ending, error), he
 	case renewTairlift:
 		return s.endTool(syscall.SIGINT), []*sync.Mutex{&s.toolLock}
 	case killTarget:
-		return t.die(nil), []*sync.Mutex{&t.process}
+		return t.die(0), []*sync.Mutex{&t.process}
 	case loseTarget:
-		return t.die(t.lose), []*sync.Mutex{&t.process}
+		return t.die(lossMost), []*sync.Mutex{&t.process}
 	case freezeTarget:
 		return t.freeze, []*sync.Mutex{&t.process}
 	case fillTarget:
@@ -94,7 +95,7 @@ func (s *soak) plan(a act) (begin func(context.Context, act) (ending, error), he
 	case overrunSource:
 		return src.overrun, []*sync.Mutex{&src.line, &src.process}
 	case killSource:
-		return src.die(nil), []*sync.Mutex{&src.process}
+		return src.die(0), []*sync.Mutex{&src.process}
 	}
 	panic("no such fault: " + string(a.Fault))
 }
@@ -155,14 +156,16 @@ func (srv *server) ask(ctx context.Context, args ...string) (rep resp.Reply, err
 	return rep, err
 }
 
-// die kills the server; while it is dead, its files may suffer.
-func (srv *server) die(suffer func(act) error) func(context.Context, act) (ending, error) {
+// die kills the server, and takes up to loss bytes of its last writes back.
+func (srv *server) die(loss int64) func(context.Context, act) (ending, error) {
 	return func(_ context.Context, a act) (ending, error) {
 		srv.Kill()
-		if suffer != nil {
-			if err := suffer(a); err != nil {
-				return nil, err
-			}
+		n := int64(0)
+		if loss > 0 {
+			n = int64(a.Dice) % loss
+		}
+		if err := srv.lose(n); err != nil {
+			return nil, err
 		}
 		return func(ctx context.Context) error {
 			if err := srv.Restart(ctx); err != nil {
@@ -176,9 +179,10 @@ func (srv *server) die(suffer func(act) error) func(context.Context, act) (endin
 
 const lossMost = 64 << 10 // bytes
 
-// lose cuts the end off the server's append-only file, as a machine that fails
-// does between two fsyncs: what is gone are the last writes.
-func (srv *server) lose(a act) error {
+// lose cuts bytes off the end of the server's append-only file, as a machine that
+// fails does between two fsyncs: what is gone are the last writes. Where a kill
+// has cut a write short, half a transaction goes too.
+func (srv *server) lose(n int64) error {
 	names, err := filepath.Glob(filepath.Join(srv.Dir, "appendonlydir", "*.incr.aof"))
 	if err != nil {
 		return err
@@ -193,12 +197,12 @@ func (srv *server) lose(a act) error {
 			return err
 		}
 		parts := strings.Split(filepath.Base(name), ".")
-		n, _ := strconv.Atoi(parts[len(parts)-3]) // none before Redis 7
-		if n > number {
-			newest, size, number = name, info.Size(), n
+		nr, _ := strconv.Atoi(parts[len(parts)-3]) // none before Redis 7
+		if nr > number {
+			newest, size, number = name, info.Size(), nr
 		}
 	}
-	keep, err := whole(newest, size-int64(a.Dice%lossMost))
+	keep, err := whole(newest, size-n)
 	if err != nil {
 		return err
 	}
@@ -206,12 +210,15 @@ func (srv *server) lose(a act) error {
 }
 
 // whole is the length of an append-only file without what lies behind an offset,
-// in whole transactions: of half a one Redis 7.0 now and then keeps the MULTI, and
-// then executes the second half of another one when it loads the file again.
+// in whole transactions: of half a one whose last command is cut, too, Redis
+// 7.0.15 keeps the rest in the file, and executes it when it loads that again.
 func whole(name string, most int64) (int64, error) {
 	raw, err := os.ReadFile(name)
 	if err != nil {
 		return 0, err
+	}
+	if bytes.HasPrefix(raw, []byte("REDIS")) { // it begins with an RDB: Redis 4 to 6
+		return most, nil
 	}
 	parser := resp.NewParser(0)
 	parser.Feed(raw)
