@@ -14,9 +14,15 @@ type offsetClock struct {
 	samples []spool.ClockSample // ascending by offset
 }
 
-// sampleGap is the distance of two samples above which interpolation between
-// them is a guess: the bytes between waited out a broken link.
-const sampleGap = 3 * time.Second
+const (
+	// sampleGap is the distance of two samples above which interpolation between
+	// them is a guess.
+	sampleGap = 3 * time.Second
+	// waitGap is the same for bytes that came after the later sample had told of
+	// them: they waited while no link was there. Two samples of one link are a
+	// second apart.
+	waitGap = 1100 * time.Millisecond
+)
 
 // add takes samples in the order of the spool. After a failover the new master
 // may be behind what the old one had told: from there on its offsets are those
@@ -76,8 +82,9 @@ func (c *offsetClock) at(o repl.Offset, recv time.Time) (ms int64, width time.Du
 	}
 	lo := c.samples[i-1]
 	gap := hi.SourceMicros - lo.SourceMicros
-	if gap > sampleGap.Microseconds() {
-		return max(min(hi.SourceMicros, latest), lo.SourceMicros) / 1000, time.Duration(gap) * time.Microsecond
+	if gap > sampleGap.Microseconds() || gap > waitGap.Microseconds() && latest >= hi.SourceMicros {
+		end := max(min(hi.SourceMicros, latest), lo.SourceMicros)
+		return end / 1000, time.Duration(end-lo.SourceMicros) * time.Microsecond
 	}
 	t := hi.SourceMicros
 	if hi.Offset > lo.Offset {

@@ -34,6 +34,9 @@ func TestOffsetClockDatesByTheSource(t *testing.T) {
 		{"behind the last sample: as received, by the source's clock", steady, 5000, recv(3.4), 3.4, 0},
 		{"before the first sample: not after it", steady, 10, recv(60), 0, 0},
 		{"between samples of a broken link: the later one", []spool.ClockSample{sample(0, 1000), sample(60, 2000)}, 1500, recv(61), 60, 60 * time.Second},
+		{"the same of a short break", []spool.ClockSample{sample(0, 1000), sample(2, 2000)}, 1500, recv(2.1), 2, 2 * time.Second},
+		{"received before the later one", []spool.ClockSample{sample(0, 1000), sample(60, 2000)}, 1500, recv(0.4), 0.4, 400 * time.Millisecond},
+		{"as they came, where samples are late", []spool.ClockSample{sample(0, 1000), sample(2, 2000)}, 1500, recv(1.9), 1, 0},
 		{"the old master's samples beyond the new one's are dropped", []spool.ClockSample{sample(0, 1000), sample(1, 9000), sample(2, 1100), sample(3, 2100)}, 1600, recv(9), 2.5, 0},
 		{"a sample carried into a new segment is not new", append(steady, sample(1, 2000), sample(2, 2000)), 4000, recv(60), 3, 0},
 	} {

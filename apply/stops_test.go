@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -309,4 +310,26 @@ func TestDamagedSpools(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.want("after all", map[string]string{"0 GET n": "3"})
+}
+
+// A SELECT is apply's own: refused, it is no command of the source's that could be
+// left out, and with it the command behind it.
+func TestARefusedSelectLosesNothing(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craft(1, 1, "k v").write("INCR n")
+	r.applyAll(Options{})
+	p.write("SELECT 3", "INCR n", "SELECT 0", "INCR n")
+	var seen atomic.Int64
+	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+		if isWord(args, "SELECT") && string(args[1]) == "3" && seen.Add(1) == 2 { // behind the one that proves it
+			return redistest.Reject("NOPERM this user has no permissions to run the 'select' command")
+		}
+		return redistest.Pass()
+	})
+	for _, policy := range []RejectPolicy{RejectStop, RejectContinue} {
+		seen.Store(0)
+		r.stopped(Options{Addr: proxy.Addr, OnReject: policy}, "target-refuses")
+	}
+	r.applyAll(Options{})
+	r.want("in the end", map[string]string{"0 GET n": "2", "3 GET n": "1"})
 }

@@ -372,6 +372,9 @@ func (s *streamer) refused(b *Batch, err error) error {
 	if perr != nil {
 		return perr
 	}
+	if string(args[0]) == "SELECT" { // ours, for commands that are not to blame
+		return connErr(err)
+	}
 	return s.g.refuse(b.cmds[q.Index], args, q.Err)
 }
 

@@ -267,8 +267,12 @@ func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, 
 		"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*); then "+newEpochHint)
 }
 
-// maxWide bounds the keys that are doubtful for their deadline.
-const maxWide = 1 << 16
+const (
+	// maxWide bounds the keys that are doubtful for their deadline.
+	maxWide = 1 << 16
+	// fineWidth is how late a deadline may be without that.
+	fineWidth = time.Second
+)
 
 // wide notes a deadline that counts from a time which is not known closely: the
 // command waited out a broken link. It may be late by width, which only the
@@ -278,6 +282,9 @@ func (t *translator) wide(spec *command.Spec, raw []byte, args [][]byte, at int6
 		return // an absolute one
 	}
 	t.reading.width = max(t.reading.width, width)
+	if width <= fineWidth {
+		return
+	}
 	if all, _ := t.doubtful.counts(); all+len(t.doubts) >= maxWide {
 		t.unnoted = true
 		return
