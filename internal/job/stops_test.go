@@ -2,10 +2,13 @@ package job
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,5 +177,80 @@ func TestWhatStopsAGroupAtTheFirstRun(t *testing.T) {
 			}
 			tt.want.check(t, o, RunSync(t.Context(), o))
 		})
+	}
+}
+
+// TestAMarkThatIsWrittenDuringAFinish lets another apply come further between
+// two commands of a finish: nothing is removed.
+func TestAMarkThatIsWrittenDuringAFinish(t *testing.T) {
+	for claim, tt := range map[string]struct {
+		multi int64 // of finish, at which the mark is written
+		what  string
+	}{
+		"before it has the marks": {1, "another process has applied to target "},
+		"behind that":             {2, "another apply of this job has taken over the target"},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			target := redistest.Target(t)
+			m := redistest.FakeMaster(t, redistest.Script{Session: crafted()})
+			proxy := redistest.NewProxy(t, target.Addr, nil)
+			o := Options{Dir: filepath.Join(t.TempDir(), "job"), Groups: []Group{{1, m.Addr}}, Target: proxy.Addr, Until: UntilCaughtUp}
+			if err := RunSync(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			key := target.Do(t, "KEYS", "tairlift:mark:*").Strings()[0]
+			var seen atomic.Int64
+			proxy.SetHook(func(_, _ int, args [][]byte) redistest.Action {
+				if strings.EqualFold(string(args[0]), "MULTI") && seen.Add(1) == tt.multi {
+					r, err := target.DoErr("GET", key)
+					if err == nil {
+						_, err = target.DoErr("SET", key, regexp.MustCompile(` offset=\d+`).ReplaceAllLiteralString(r.String(), " offset=99999"))
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				return redistest.Pass()
+			})
+			err := RunFinish(t.Context(), FinishOptions{Dir: o.Dir, Out: io.Discard})
+			var end *Error
+			if !errors.As(err, &end) || end.Code != InUse || !strings.HasPrefix(end.What, tt.what) || end.Hint == "" {
+				t.Errorf("got %v (exit %d), want %q, exit 11", err, CodeOf(err), tt.what)
+			}
+			if target.Do(t, "EXISTS", key, "tairlift:jobs").Int != 2 {
+				t.Error("something was removed")
+			}
+		})
+	}
+}
+
+// A proxy that has lost its own connection behind MULTI has the commands run at
+// once: what must not be sent again ends the run for good.
+func TestCommandsOutsideTheirTransactionEndTheRun(t *testing.T) {
+	target := redistest.Target(t)
+	m := redistest.FakeMaster(t, redistest.Script{Session: crafted()})
+	proxy := redistest.NewProxy(t, target.Addr, nil)
+	o := Options{Dir: filepath.Join(t.TempDir(), "job"), Groups: []Group{{1, m.Addr}}, Target: proxy.Addr, Until: UntilCaughtUp}
+	if err := RunSync(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	m.Append(commandsOf("INCR n"))
+	var seen atomic.Int64
+	proxy.SetHook(func(_, _ int, args [][]byte) redistest.Action {
+		if strings.EqualFold(string(args[0]), "MULTI") && seen.Add(1) == 2 { // behind the take-over's
+			return redistest.Reply("+OK\r\n")
+		}
+		return redistest.Pass()
+	})
+	want := end{Stopped, "mark-refused", "outside its transaction", "--reseed"}
+	want.check(t, o, RunSync(t.Context(), o))
+	proxy.SetHook(nil)
+	want.check(t, o, RunSync(t.Context(), o)) // a start alone does not run it again
+	o.Reseed, o.MaxDeletes = true, 100
+	if err := RunSync(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if got := target.Do(t, "GET", "n").String(); got != "2" {
+		t.Errorf("n on the target: got %s, want 2", got)
 	}
 }
