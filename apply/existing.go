@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/zeebo/xxh3"
@@ -186,30 +185,15 @@ func (x *existing) scan(ctx context.Context, c doer, t target) error {
 	}
 	var fps []uint64
 	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
-		if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
-			return fmt.Errorf("select database %d of the target: %w", db, err)
+		err := scanKeys(ctx, c, db, func(key []byte) error {
+			if !isOurs(key) {
+				fps = append(fps, fingerprint(db, key))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		for cursor := ""; cursor != "0"; {
-			if cursor == "" {
-				cursor = "0"
-			}
-			r, err := c.Do(ctx, "SCAN", cursor, "COUNT", "1000")
-			if err != nil {
-				return fmt.Errorf("scan database %d of the target: %w", db, err)
-			}
-			if len(r.Elems) != 2 {
-				return fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
-			}
-			for _, k := range r.Elems[1].Elems {
-				if !isOurs(k.Str) {
-					fps = append(fps, fingerprint(db, k.Str))
-				}
-			}
-			cursor = string(r.Elems[0].Str)
-		}
-	}
-	if _, err := c.Do(ctx, "SELECT", "0"); err != nil {
-		return err
 	}
 	slices.Sort(fps)
 	fps = slices.Compact(fps)

@@ -176,24 +176,9 @@ func (c *Closing) Traces(ctx context.Context) (t Traces, err error) {
 
 // scanOurs lists the keys of all jobs in database 0, each once and sorted.
 func (c *Closing) scanOurs(ctx context.Context) (names []string, err error) {
-	for cursor := ""; cursor != "0"; {
-		if cursor == "" {
-			cursor = "0"
-		}
-		r, err := c.conn.Do(ctx, "SCAN", cursor, "MATCH", keyPrefix+"*", "COUNT", "1000")
-		if err != nil {
-			return nil, fmt.Errorf("scan database 0 of the target: %w", err)
-		}
-		if len(r.Elems) != 2 {
-			return nil, fmt.Errorf("scan database 0 of the target: answer has %d parts, expected 2", len(r.Elems))
-		}
-		for _, k := range r.Elems[1].Elems {
-			names = append(names, string(k.Str))
-		}
-		cursor = string(r.Elems[0].Str)
-	}
+	err = scanKeys(ctx, c.conn, 0, func(key []byte) error { names = append(names, string(key)); return nil }, "MATCH", keyPrefix+"*")
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	return slices.Compact(names), err
 }
 
 // TakeOver makes this process the owner of the marks, and ends the connections

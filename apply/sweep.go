@@ -34,7 +34,6 @@ import (
 const (
 	sweepChunk = 500              // keys that one EXEC deletes at most
 	sweepBeat  = 10 * time.Second // between two marks while nothing is deleted
-	sweepScan  = "1000"           // COUNT
 )
 
 // sweep runs until everything is deleted, and begins the epoch's stream.
@@ -280,31 +279,6 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 	}
 	s.set, err = w.Finish(nil)
 	return err
-}
-
-// scanKeys calls fn for every key of a database, some of them twice.
-func scanKeys(ctx context.Context, c doer, db int, fn func(key []byte) error) error {
-	if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
-		return fmt.Errorf("select database %d of the target: %w", db, err)
-	}
-	for cursor := "0"; ; {
-		r, err := c.Do(ctx, "SCAN", cursor, "COUNT", sweepScan)
-		if err != nil {
-			return fmt.Errorf("scan database %d of the target: %w", db, err)
-		}
-		if len(r.Elems) != 2 {
-			return fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
-		}
-		for _, k := range r.Elems[1].Elems {
-			if err := fn(k.Str); err != nil {
-				return err
-			}
-		}
-		if cursor = string(r.Elems[0].Str); cursor == "0" {
-			_, err := c.Do(ctx, "SELECT", "0")
-			return err
-		}
-	}
 }
 
 // look brings what the other groups hold up to their marks.

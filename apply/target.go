@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -93,33 +94,52 @@ func foreignKeys(ctx context.Context, c doer, t target, limit int) (found []stri
 		}
 	}()
 	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
-		n := t.keyspace[db]
-		if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
-			return nil, 0, fmt.Errorf("select database %d of the target: %w", db, err)
+		own := int64(0)
+		err := scanKeys(ctx, c, db, func(key []byte) error {
+			switch {
+			case isOurs(key):
+				own++
+			case len(found) >= limit:
+				return errEnough
+			default:
+				found = append(found, fmt.Sprintf("db%d:%q", db, key))
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return nil, 0, err
 		}
-		cursor, own := "0", int64(0)
-		for {
-			r, err := c.Do(ctx, "SCAN", cursor, "COUNT", "1000")
-			if err != nil {
-				return nil, 0, fmt.Errorf("scan database %d of the target: %w", db, err)
-			}
-			if len(r.Elems) != 2 {
-				return nil, 0, fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
-			}
-			for _, k := range r.Elems[1].Elems {
-				if isOurs(k.Str) {
-					own++
-				} else if len(found) < limit {
-					found = append(found, fmt.Sprintf("db%d:%q", db, k.Str))
-				}
-			}
-			if cursor = string(r.Elems[0].Str); cursor == "0" || len(found) >= limit {
-				break
-			}
-		}
-		total += max(n-own, 0)
+		total += max(t.keyspace[db]-own, 0)
 	}
 	return found, total, nil
+}
+
+var errEnough = errors.New("enough was seen")
+
+// scanKeys calls fn for every key of a database, some of them twice, until that
+// returns an error. Database 0 is selected behind it.
+func scanKeys(ctx context.Context, c doer, db int, fn func(key []byte) error, pattern ...string) error {
+	if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
+		return fmt.Errorf("select database %d of the target: %w", db, err)
+	}
+	for cursor := "0"; ; {
+		r, err := c.Do(ctx, append([]string{"SCAN", cursor, "COUNT", "1000"}, pattern...)...)
+		if err != nil {
+			return fmt.Errorf("scan database %d of the target: %w", db, err)
+		}
+		if len(r.Elems) != 2 {
+			return fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
+		}
+		for _, k := range r.Elems[1].Elems {
+			if err := fn(k.Str); err != nil {
+				return err
+			}
+		}
+		if cursor = string(r.Elems[0].Str); cursor == "0" {
+			_, err := c.Do(ctx, "SELECT", "0")
+			return err
+		}
+	}
 }
 
 // clientsNamed reads CLIENT LIST and returns the ids of the connections with
