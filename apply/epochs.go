@@ -78,11 +78,13 @@ func (g *group) enter(ctx context.Context) (spool.EpochInfo, error) {
 		}
 		// Nothing that was handled beyond the mark will ever be committed, but what
 		// the RDB replaced beyond its boundary may be there.
-		left := m
 		if m.Phase == checkpoint.PhaseRDB {
-			left.RDB = math.MaxInt64
+			m.RDB = math.MaxInt64
 		}
-		g.job.existing.rewind(g.id, left)
+		if m.Phase == checkpoint.PhaseStream && g.beyond.Epoch == m.Epoch {
+			m.Offset = max(m.Offset, g.beyond.Until)
+		}
+		g.job.existing.rewind(g.id, m)
 	} else if next, err = g.awaitRDB(ctx, 0); err != nil || ctx.Err() != nil {
 		return spool.EpochInfo{}, err
 	}

@@ -43,6 +43,7 @@ type group struct {
 
 	stopped    error      // by what is recorded: no session goes on behind it
 	stoppedIn  repl.Epoch // the epoch that stopped is about
+	beyond     Delivered  // what was executed without its mark; see unmarked
 	reseeding  bool       // see reseed
 	renewed    bool       // see awaitsEpoch
 	superseded repl.Epoch // what was doubtful before this epoch is forgotten
@@ -93,7 +94,7 @@ func (g *group) load() error {
 		rejects++
 		last = r
 		if g.isUnmarked(r) {
-			g.stopped, g.stoppedIn = g.unmarkedStop(r), r.Epoch
+			g.stopped, g.stoppedIn, g.beyond = g.unmarkedStop(r), r.Epoch, Delivered{r.Epoch, r.Offset}
 		}
 		return nil
 	})

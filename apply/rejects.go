@@ -110,7 +110,7 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 	g.doubts.add(doubts)
 	g.status.count(1)
 	g.showDoubts(0)
-	g.stopped, g.stoppedIn = g.unmarkedStop(r), r.Epoch
+	g.stopped, g.stoppedIn, g.beyond = g.unmarkedStop(r), r.Epoch, Delivered{r.Epoch, r.Offset}
 	return g.stopped
 }
 

@@ -196,6 +196,11 @@ func TestAMarkRefusedWithinEXEC(t *testing.T) {
 	if st := a.job.Status()[0]; st.Doubtful != 2 || st.Rejects != 1 {
 		t.Errorf("status: got %d doubtful, %d rejects, want n and l, 1", st.Doubtful, st.Rejects)
 	}
+	// A new epoch is a way out: it removes what ran without its mark.
+	p.seal()
+	r.craft(1, 2, "k v").seal()
+	r.applyAll(Options{Secret: "u:pw"})
+	r.want("in a new epoch", map[string]string{"0 EXISTS n l": "0", "0 GET k": "v"})
 }
 
 func (r *rig) refusedOpen(o Options) *StopError {
