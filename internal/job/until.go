@@ -161,8 +161,6 @@ func (r *run) standing(i int) standing {
 	// An epoch that another has followed, or is to follow, is no goal; nor is what
 	// an earlier process knew, for the target may have lost it since.
 	streams := a.Current && a.Phase == checkpoint.PhaseStream && a.Epoch == c.Durable.Epoch
-	// A mark ahead of the spool has reached nothing: apply is about to say so.
-	streams = streams && a.Applied <= s.Status().Durable.Offset
 	out.full = streams && !c.EpochDue
 	out.healing, out.passes = a.Healing, a.Passes
 	if out.full {
