@@ -79,14 +79,14 @@ func (h *holders) keys() []string {
 	return keys
 }
 
-// by names the group that holds the i-th key of the set, or is empty.
-func (h *holders) by(i int) string {
+// by is who holds the i-th key of the set, or nil.
+func (h *holders) by(i int) *holder {
 	for _, row := range h.rows {
 		if row.held.has(i) {
-			return row.id.String()
+			return row
 		}
 	}
-	return ""
+	return nil
 }
 
 // follow reads on to where the marks stand.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"tairlift/checkpoint"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -319,8 +320,10 @@ func (s *sweep) list() (n int64, err error) {
 				return err
 			}
 		}
-		by := s.holders.by(i)
-		if by == "" {
+		by := ""
+		if row := s.holders.by(i); row != nil {
+			by = row.id.String()
+		} else {
 			n++
 		}
 		return out.add(db, key, by)
@@ -419,10 +422,35 @@ func (s *sweep) delete(ctx context.Context, chunk []foundKey) error {
 			s.deleted += n
 			g.well = true
 			g.markSeen()
-			return nil
+			return s.spared(chunk)
 		}
 	}
 	return ctx.Err()
+}
+
+// spared makes the keys of a chunk that stay for another group doubtful there: the
+// value may be the one that this group had put there last.
+func (s *sweep) spared(chunk []foundKey) error {
+	doubts := map[repl.GroupID][]checkpoint.Doubt{}
+	for _, k := range chunk {
+		if by := s.holders.by(k.i); by != nil {
+			doubts[by.id] = append(doubts[by.id], checkpoint.Doubt{
+				Group: by.id, Epoch: by.epoch, DB: k.db, Key: k.key, Why: "shared", Offset: by.at, Own: true,
+			})
+		}
+	}
+	for id, ds := range doubts {
+		var err error
+		if i := slices.IndexFunc(s.g.job.groups, func(o *group) bool { return o.id == id }); i >= 0 {
+			_, err = s.g.job.groups[i].addDoubts(ds)
+		} else {
+			err = s.g.store.AddDoubts(ds)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
@@ -431,7 +459,7 @@ func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
 		word = "UNLINK"
 	}
 	for _, k := range chunk {
-		if s.holders.by(k.i) != "" {
+		if s.holders.by(k.i) != nil {
 			continue
 		}
 		if b == nil {

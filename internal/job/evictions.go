@@ -10,7 +10,7 @@ import (
 	"tairlift/verify"
 )
 
-const evictedHint = "set maxmemory-policy noeviction on the target and give it more memory; `tairlift verify --level full` tells which keys are missing, and clears this when none is"
+const evictedHint = "set maxmemory-policy noeviction on the target and give it more memory; `tairlift verify --level full` tells which keys are missing, and clears this when none is; --new-epoch brings them back"
 
 // evictedText is the taint of a target that evicts keys; empty without any.
 func evictedText(e checkpoint.Evictions) string {
