@@ -455,3 +455,18 @@ func TestASweepBesideAGroupWhoseMarkIsLost(t *testing.T) {
 		})
 	}
 }
+
+// What cannot be read in the stream was never applied: it stops the group again,
+// and not the sweep on the way there.
+func TestAReseedBehindWhatCannotBeRead(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craft(1, 1, "k v").write("INCR n")
+	r.applyAll(Options{})
+	p.bytes([]byte("*1\r\n$x\r\n")).write("INCR n").seal()
+	r.stopped(Options{}, "stream-corrupt")
+	r.stopped(Options{Reseed: true}, "stream-corrupt")
+	r.want("before it", map[string]string{"0 GET n": "1", "0 GET k": "v"})
+	r.craft(1, 2, "k w").seal()
+	r.applyAll(Options{})
+	r.want("in the end", map[string]string{"0 EXISTS n": "0", "0 GET k": "w"})
+}

@@ -44,7 +44,7 @@ func (g *group) sweep(ctx context.Context, info spool.EpochInfo) error {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return err
 	}
-	s := &sweep{g: g, dir: dir, epoch: info.Epoch, past: g.lane.Mark().Past}
+	s := &sweep{g: g, dir: dir, epoch: info.Epoch, start: info.Start, past: g.lane.Mark().Past}
 	defer func() { _ = errors.Join(s.close(), os.RemoveAll(dir)) }()
 	if err := g.beating(ctx, s.prepare); err != nil {
 		return err
@@ -96,6 +96,7 @@ type sweep struct {
 	g     *group
 	dir   string
 	epoch repl.Epoch
+	start repl.Offset // of its stream
 	past  []Delivered
 
 	names   *nameFile // of found
@@ -190,7 +191,7 @@ func (s *sweep) foresee(ctx context.Context) error {
 	}
 	w := spool.NewKeySet(filepath.Join(s.dir, "coming"))
 	defer w.Close()
-	_, err := s.g.spool.WalkStream(ctx, s.epoch, s.g.lane.Mark().Offset, 0, spool.WalkAll, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
+	_, err := s.g.spool.WalkStream(ctx, s.epoch, s.start, 0, spool.WalkAll, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
 	if err != nil {
 		return fmt.Errorf("read which keys the stream of epoch %s has: %w", s.epoch, err)
 	}

@@ -188,7 +188,8 @@ func (g *Group) WalkStream(ctx context.Context, e repl.Epoch, after repl.Offset,
 			return walked(), ctx.Err()
 		}
 		c, err := in.Next()
-		if err == io.EOF || until == WalkAll && (errors.Is(err, ErrEnd) || errors.Is(err, ErrEpochEnd)) {
+		var garbled *resp.ParseError // nothing behind it was ever applied
+		if err == io.EOF || until == WalkAll && (errors.Is(err, ErrEnd) || errors.Is(err, ErrEpochEnd) || errors.As(err, &garbled)) {
 			return walked(), nil
 		}
 		if err == nil {
