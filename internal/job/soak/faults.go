@@ -196,8 +196,10 @@ func (srv *server) lose(n int64) error {
 		if err != nil {
 			return err
 		}
-		parts := strings.Split(filepath.Base(name), ".")
-		nr, _ := strconv.Atoi(parts[len(parts)-3]) // none before Redis 7
+		nr := 0 // the only one there was before Redis 7
+		if parts := strings.Split(filepath.Base(name), "."); len(parts) > 3 {
+			nr, _ = strconv.Atoi(parts[len(parts)-3])
+		}
 		if nr > number {
 			newest, size, number = name, info.Size(), nr
 		}
