@@ -30,7 +30,7 @@ const (
 // target: enough to hide the two that each takes, not so many that other clients
 // wait long.
 func batchCommands(rtt time.Duration) int {
-	return min(1000+int(rtt/time.Millisecond)*1000, 16000)
+	return min(1000+int(rtt/time.Millisecond)*750, 16000)
 }
 
 // streamer applies one epoch's stream over one lane session.
