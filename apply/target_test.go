@@ -266,7 +266,7 @@ func TestWaitsAreBounded(t *testing.T) {
 	r := bareRig(t, 1)
 	p := r.craft(1, 1, "k v").write("INCR n")
 	proxy := redistest.NewProxy(t, r.target.Addr, nil)
-	a := r.start(Options{Addr: proxy.Addr, MaxWait: time.Millisecond, Timeout: 50 * time.Millisecond})
+	a := r.start(Options{Addr: proxy.Addr, MaxWait: time.Millisecond, Timeout: time.Second})
 	a.reaches(t, p.end)
 	proxy.SetHook(func(int, int, [][]byte) redistest.Action { return redistest.Hang() })
 	p.write("INCR n")
