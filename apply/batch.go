@@ -88,6 +88,15 @@ func (b *Batch) command(i int) (args [][]byte, err error) {
 	return args, err
 }
 
+// each is commands for all of them.
+func (b *Batch) each(fn func(i int, args [][]byte)) error {
+	all := make([]int, len(b.cmds))
+	for i := range all {
+		all[i] = i
+	}
+	return b.commands(all, fn)
+}
+
 // commands calls fn with the arguments of the commands at these indexes, which
 // must ascend. They are the parser's: valid during the call, and the last
 // one's until they are dropped.

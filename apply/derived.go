@@ -63,11 +63,7 @@ func (g *group) derive(batches ...*Batch) error {
 	d := deriver{group: g.id, epoch: g.lane.Mark().Epoch, known: &g.doubts}
 	var doubts []checkpoint.Doubt
 	for _, b := range batches {
-		all := make([]int, len(b.cmds))
-		for i := range all {
-			all[i] = i
-		}
-		err := b.commands(all, func(i int, args [][]byte) {
+		err := b.each(func(i int, args [][]byte) {
 			c := b.cmds[i]
 			d.derive(command.Lookup(args[0]), args, int(c.db), c.end, func(x checkpoint.Doubt) {
 				x.Key = slices.Clone(x.Key)

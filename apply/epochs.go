@@ -334,19 +334,8 @@ func (g *group) openStream(m Mark) (*spool.StreamReader, error) {
 	case !errors.As(err, &gap):
 		return in, g.spoolErr(err)
 	case gap.Wanted > gap.Last:
-		stop := &StopError{
-			Reason: "mark-ahead",
-			What:   fmt.Sprintf("group %s: the mark on the target is at offset %s, ahead of the spool, which ends at %s", g.id, m.Offset, gap.Last),
-			Hint:   "a newer copy of this spool was applied to the target: copy the spool again, then start the same command",
-			Err:    err,
-		}
-		if g.job.o.Changed != nil { // capture writes here: there is no newer copy
-			stop.Hint = diskLostHint
-		}
-		if g.follows() { // the tail is being copied once more
-			return nil, &waitError{reason: "spool-missing", err: stop}
-		}
-		return nil, stop
+		return nil, g.ahead(err, "a newer copy of this spool was applied to the target: copy the spool again, then start the same command",
+			"the mark on the target is at offset %s, ahead of the spool, which ends at %s", m.Offset, gap.Last)
 	}
 	return nil, &StopError{
 		Reason: "mark-behind",
@@ -354,6 +343,19 @@ func (g *group) openStream(m Mark) (*spool.StreamReader, error) {
 		Hint:   "use a folder that still holds it; " + newEpochHint,
 		Err:    err,
 	}
+}
+
+// ahead says that more was applied than the spool holds. A copy may still bring
+// it; where capture writes itself there is no newer one.
+func (g *group) ahead(cause error, hint, format string, args ...any) error {
+	stop := &StopError{Reason: "mark-ahead", What: fmt.Sprintf("group %s: "+format, append([]any{g.id}, args...)...), Hint: hint, Err: cause}
+	if g.job.o.Changed != nil {
+		stop.Hint = diskLostHint
+	}
+	if g.follows() {
+		return &waitError{reason: "spool-missing", err: stop}
+	}
+	return stop
 }
 
 // markMissing decides what a missing mark means.

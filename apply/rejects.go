@@ -87,11 +87,7 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 		Command: g.markCommand(), Error: string(u.cause), Applied: true,
 	}
 	var doubts []checkpoint.Doubt
-	all := make([]int, len(b.cmds))
-	for i := range all {
-		all[i] = i
-	}
-	err := b.commands(all, func(i int, args [][]byte) {
+	err := b.each(func(i int, args [][]byte) {
 		c, spec := b.cmds[i], command.Lookup(args[0])
 		keys := spec.AppendKeys(nil, args)
 		for n, k := range keys {

@@ -165,7 +165,8 @@ func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
 				continue // nothing of it was ever applied
 			}
 			if errors.Is(err, spool.ErrEnd) || errors.Is(err, spool.ErrEpochEnd) {
-				return nil, s.g.pastAhead(d, err)
+				return nil, s.g.ahead(err, "copy the spool again from where it was captured, then start the same command; if that is gone, --reseed loads the newest RDB again",
+					"epoch %s was applied up to offset %s, and the spool's part of it ends before that", d.Epoch, d.Until)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("read which keys epoch %s had: %w", d.Epoch, err)
@@ -197,23 +198,6 @@ func (s *sweep) foresee(ctx context.Context) error {
 	}
 	s.coming, err = w.Finish(nil)
 	return err
-}
-
-// pastAhead says that more of an earlier epoch was applied than the spool holds.
-func (g *group) pastAhead(d Delivered, cause error) error {
-	stop := &StopError{
-		Reason: "mark-ahead",
-		What:   fmt.Sprintf("group %s: epoch %s was applied up to offset %s, and the spool's part of it ends before that", g.id, d.Epoch, d.Until),
-		Hint:   "copy the spool again from where it was captured, then start the same command; if that is gone, --reseed loads the newest RDB again",
-		Err:    cause,
-	}
-	if g.job.o.Changed != nil { // capture writes here: there is no newer copy
-		stop.Hint = diskLostHint
-	}
-	if g.follows() {
-		return &waitError{reason: "spool-missing", err: stop}
-	}
-	return stop
 }
 
 // sweepErr is spoolErr for what prune may remove while it is read: then its key

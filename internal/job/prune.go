@@ -146,16 +146,8 @@ func (k *keeper) wholeEpoch(id repl.GroupID) (repl.Epoch, error) {
 	if err != nil {
 		return 0, err
 	}
-	epochs, err := g.Epochs()
-	if err != nil {
-		return 0, err
-	}
-	for _, e := range slices.Backward(epochs) {
-		if e.RDBDone {
-			return e.Epoch, nil
-		}
-	}
-	return 0, nil
+	e, _, err := g.Whole()
+	return e.Epoch, err
 }
 
 // PrunedGroup is what a prune did to one group.

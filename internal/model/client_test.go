@@ -113,6 +113,19 @@ func (t turn) read(c *conn, n uint8) (r []reply, moved bool) {
 	return nil, false
 }
 
+// answered reads one answer on the lane, without which, or by any but a good one,
+// the step does not go on: moved is what it comes to then.
+func (t turn) answered() (answered, moved bool) {
+	r, moved := t.read(t.lane(), 1)
+	switch {
+	case r == nil:
+		return false, moved
+	case r[0].answer != ok:
+		return false, t.fail()
+	}
+	return true, true
+}
+
 // fail ends the session: the next one begins by Lane.Open.
 func (t turn) fail() bool {
 	t.hangUp()
@@ -188,21 +201,13 @@ func (t turn) act(choice uint8) bool {
 		}
 		return t.take(r[0].marks[t.group])
 	case takeMulti:
-		r, moved := t.read(t.lane(), 1)
-		switch {
-		case r == nil:
+		if answered, moved := t.answered(); !answered {
 			return moved
-		case r[0].answer != ok:
-			return t.fail()
 		}
 		return t.to(takeQueue, t.cmd(opQueueOwner, me.next))
 	case takeQueue:
-		r, moved := t.read(t.lane(), 1)
-		switch {
-		case r == nil:
+		if answered, moved := t.answered(); !answered {
 			return moved
-		case r[0].answer != ok:
-			return t.fail()
 		}
 		return t.to(takeExec, t.cmd(opExec, mark{}))
 	case takeExec:
@@ -250,21 +255,13 @@ func (t turn) act(choice uint8) bool {
 		}
 		return t.to(writeCommit, t.cmd(opQueueMark, me.next))
 	case writeCommit:
-		r, moved := t.read(t.lane(), 1)
-		switch {
-		case r == nil:
+		if answered, moved := t.answered(); !answered {
 			return moved
-		case r[0].answer != ok:
-			return t.fail()
 		}
 		return t.to(written, t.cmd(opExec, mark{}))
 	case written:
-		r, moved := t.read(t.lane(), 1)
-		switch {
-		case r == nil:
+		if answered, moved := t.answered(); !answered {
 			return moved
-		case r[0].answer != ok:
-			return t.fail()
 		}
 		me.filled = me.filled || me.next.phase >= sweep || me.next.past != (past{})
 		return t.committed()

@@ -87,12 +87,8 @@ func (t turn) sweep() bool {
 		}
 		return t.to(sweepMulti, t.cmd(opMulti, mark{}))
 	case sweepMulti:
-		r, moved := t.read(t.lane(), 1)
-		switch {
-		case r == nil:
+		if answered, moved := t.answered(); !answered {
 			return moved
-		case r[0].answer != ok:
-			return t.fail()
 		}
 		dels := t.cmd(opQueueDels, me.text)
 		dels.set = 1 << t.w.candidates(t.group, me.text)[me.swept]

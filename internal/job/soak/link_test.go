@@ -7,19 +7,28 @@ import (
 
 	"tairlift/internal/job/workload"
 	"tairlift/internal/redistest"
+	"tairlift/internal/resp"
 )
 
-func TestLinkDeliversLateWhatHung(t *testing.T) {
+// throughLink is a server and a connection to it by a link.
+func throughLink(t *testing.T) (*redistest.Server, *link, *resp.Conn) {
+	t.Helper()
 	s := redistest.Target(t)
 	l, err := newLink(s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
+	t.Cleanup(l.close)
 	c, err := workload.Open(context.Background(), l.addr, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { c.Close() })
+	return s, l, c
+}
+
+func TestLinkDeliversLateWhatHung(t *testing.T) {
+	s, l, c := throughLink(t)
 	l.set(hanging)
 	if err := c.WriteCommand("INCR", "n"); err != nil {
 		t.Fatal(err)
@@ -36,17 +45,7 @@ func TestLinkDeliversLateWhatHung(t *testing.T) {
 }
 
 func TestLinkKeepsAnswersBack(t *testing.T) {
-	s := redistest.Target(t)
-	l, err := newLink(s.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
-	c, err := workload.Open(context.Background(), l.addr, "", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	s, l, c := throughLink(t)
 	l.set(muted)
 	if err := c.WriteCommand("INCR", "n"); err != nil {
 		t.Fatal(err)
@@ -62,17 +61,7 @@ func TestLinkKeepsAnswersBack(t *testing.T) {
 }
 
 func TestLinkCutsAndComesBack(t *testing.T) {
-	s := redistest.Target(t)
-	l, err := newLink(s.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
-	c, err := workload.Open(context.Background(), l.addr, "", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	_, l, c := throughLink(t)
 	l.set(cut)
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("a connection that is cut: got %v, want EOF", err)
