@@ -20,6 +20,10 @@
 //	SET k v
 //	PEXPIREAT k 1700000100000
 //
+// While the target's deadlines are held back (Caps.Hold, package held), the last
+// number is the held one, whatever command it stands in; a deadline that could be
+// taken for a held one is an ArgError of ErrTooLate.
+//
 // Conditions (SET NX, EXPIRE GT, ...) are dropped where a command is rewritten: a
 // command stands in the stream because the source found the condition true.
 //

@@ -1,9 +1,12 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
+
+	"tairlift/internal/held"
 )
 
 // ArgError says that a command cannot be understood.
@@ -12,7 +15,12 @@ type ArgError struct {
 	Index   int    // of the argument; 0 when the command as a whole is meant
 	Arg     string // its text, cut at 64 bytes
 	Reason  string
+	Err     error // ErrTooLate, or nil
 }
+
+// ErrTooLate says that a deadline lies so far away that it would be taken for one
+// that is held back.
+var ErrTooLate = errors.New("the deadline lies too far away")
 
 // Error is one line naming command, argument and reason.
 func (e *ArgError) Error() string {
@@ -21,6 +29,9 @@ func (e *ArgError) Error() string {
 	}
 	return fmt.Sprintf("%s argument %d %q: %s", e.Command, e.Index, e.Arg, e.Reason)
 }
+
+// Unwrap is Err.
+func (e *ArgError) Unwrap() error { return e.Err }
 
 // bad makes the ArgError of args[i].
 func (s *Spec) bad(args [][]byte, i int, reason string) error {
@@ -76,7 +87,8 @@ func (s *Spec) number(args [][]byte, i int) (int64, error) {
 
 // deadline turns the time at args[i], in units of unit ms and counted from base (ms;
 // 0 for an absolute time), into ms since 1970. A time before 1970 becomes 1, because
-// 0 says "none": both are long past.
+// 0 says "none": both are long past. One that cannot be told from a held deadline is
+// an error.
 func (s *Spec) deadline(args [][]byte, i int, unit, base int64) (int64, error) {
 	n, err := s.number(args, i)
 	if err != nil {
@@ -88,6 +100,9 @@ func (s *Spec) deadline(args [][]byte, i int, unit, base int64) (int64, error) {
 	n *= unit
 	if n > math.MaxInt64-base {
 		return 0, s.bad(args, i, "time overflows")
+	}
+	if held.TooLate(n + base) {
+		return 0, &ArgError{Command: s.Name, Index: i, Arg: string(args[i]), Reason: ErrTooLate.Error(), Err: ErrTooLate}
 	}
 	return max(n+base, 1), nil
 }

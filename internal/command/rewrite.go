@@ -1,6 +1,10 @@
 package command
 
-import "fmt"
+import (
+	"fmt"
+
+	"tairlift/internal/held"
+)
 
 // Caps says what the target understands. The zero Caps suits every target from 2.8
 // on, except that streams are taken to be as new as the source's.
@@ -9,6 +13,9 @@ type Caps struct {
 	AbsTTL bool
 	// Major and Minor are the target's version; Major 0 is unknown.
 	Major, Minor int
+	// Hold is how deadlines are held back on the target; zero: they are written as
+	// they are.
+	Hold held.Shift
 }
 
 // Info says what AppendRewrite did.
@@ -16,7 +23,8 @@ type Info struct {
 	// Rewritten: other bytes than the source's are to be sent.
 	Rewritten bool
 	// DeadlineMS is when the key expires, in ms since 1970 by the source's clock, if
-	// the command says so; 0 if it does not. Of several deadlines it is the latest.
+	// the command says so; 0 if it does not. Of several deadlines it is the latest. It
+	// is that of the source also where Caps.Hold changes what is written.
 	DeadlineMS int64
 }
 
@@ -87,7 +95,7 @@ func (s *Spec) needTime(at int64) error {
 // expire is the rule of EXPIRE and its kin, with times in units of unit ms. NX, XX,
 // GT and LT are dropped.
 func expire(unit int64, relative bool) rewriteFunc {
-	return func(s *Spec, dst []byte, args [][]byte, at int64, _ Caps) ([]byte, int, int64, error) {
+	return func(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int, int64, error) {
 		for i := 3; i < len(args); i++ {
 			if a := args[i]; !is(a, "nx") && !is(a, "xx") && !is(a, "gt") && !is(a, "lt") {
 				return dst, 0, 0, s.bad(args, i, "not an option")
@@ -104,30 +112,31 @@ func expire(unit int64, relative bool) rewriteFunc {
 		if err != nil {
 			return dst, 0, 0, err
 		}
-		if !relative && len(args) == 3 {
+		if !relative && len(args) == 3 && !caps.Hold.Holds(ms) {
 			return dst, 0, ms, nil
 		}
-		return appendExpireAt(dst, args[1], ms), 1, ms, nil
+		return appendExpireAt(dst, args[1], ms, caps), 1, ms, nil
 	}
 }
 
-func appendExpireAt(dst, key []byte, ms int64) []byte {
+// appendExpireAt is the one place, beside appendRestore, that writes a deadline.
+func appendExpireAt(dst, key []byte, ms int64, caps Caps) []byte {
 	dst = appendHeader(dst, 3)
 	dst = appendWord(dst, "PEXPIREAT")
 	dst = appendArg(dst, key)
-	return appendNumber(dst, ms)
+	return appendNumber(dst, caps.Hold.Hold(ms))
 }
 
 // appendSet sets a key with a deadline: two commands, because PXAT is of 6.2 and PX
 // would count from when the target executes it.
-func appendSet(dst, key, value []byte, ms int64) []byte {
+func appendSet(dst, key, value []byte, ms int64, caps Caps) []byte {
 	dst = appendArgs(dst, "SET", key, value)
-	return appendExpireAt(dst, key, ms)
+	return appendExpireAt(dst, key, ms, caps)
 }
 
 // setex is the rule of SETEX and PSETEX.
 func setex(unit int64) rewriteFunc {
-	return func(s *Spec, dst []byte, args [][]byte, at int64, _ Caps) ([]byte, int, int64, error) {
+	return func(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int, int64, error) {
 		if err := s.needTime(at); err != nil {
 			return dst, 0, 0, err
 		}
@@ -135,7 +144,7 @@ func setex(unit int64) rewriteFunc {
 		if err != nil {
 			return dst, 0, 0, err
 		}
-		return appendSet(dst, args[1], args[3], ms), 2, ms, nil
+		return appendSet(dst, args[1], args[3], ms, caps), 2, ms, nil
 	}
 }
 
@@ -167,7 +176,7 @@ func (s *Spec) expiry(args [][]byte, i int, at int64) (ms int64, found bool, err
 
 // set is the rule of SET. Its conditions, also Valkey's and Redis 8's comparisons, and
 // GET are dropped: they were decided, and older targets do not know them.
-func set(s *Spec, dst []byte, args [][]byte, at int64, _ Caps) ([]byte, int, int64, error) {
+func set(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int, int64, error) {
 	if len(args) == 3 {
 		return dst, 0, 0, nil
 	}
@@ -195,7 +204,7 @@ func set(s *Spec, dst []byte, args [][]byte, at int64, _ Caps) ([]byte, int, int
 	}
 	switch {
 	case deadline != 0:
-		return appendSet(dst, args[1], args[2], deadline), 2, deadline, nil
+		return appendSet(dst, args[1], args[2], deadline, caps), 2, deadline, nil
 	case keep && len(args) == 4:
 		return dst, 0, 0, nil
 	case keep:
@@ -205,7 +214,7 @@ func set(s *Spec, dst []byte, args [][]byte, at int64, _ Caps) ([]byte, int, int
 }
 
 // getex is the rule of GETEX: only its effect on the TTL is sent.
-func getex(s *Spec, dst []byte, args [][]byte, at int64, _ Caps) ([]byte, int, int64, error) {
+func getex(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int, int64, error) {
 	if len(args) == 2 {
 		return dst, 0, 0, nil
 	}
@@ -214,7 +223,7 @@ func getex(s *Spec, dst []byte, args [][]byte, at int64, _ Caps) ([]byte, int, i
 	case err != nil:
 		return dst, 0, 0, err
 	case found && len(args) == 4:
-		return appendExpireAt(dst, args[1], ms), 1, ms, nil
+		return appendExpireAt(dst, args[1], ms, caps), 1, ms, nil
 	case is(args[2], "persist") && len(args) == 3:
 		return appendArgs(dst, "PERSIST", args[1]), 1, 0, nil
 	}
@@ -263,7 +272,7 @@ func restore(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, i
 	if err != nil {
 		return dst, 0, 0, err
 	}
-	if s.Name == "RESTORE" && replace && (absolute || ttl == 0) && (caps.AbsTTL || len(args) == 5) {
+	if s.Name == "RESTORE" && replace && (absolute || ttl == 0) && !caps.Hold.Holds(ms) && (caps.AbsTTL || len(args) == 5) {
 		return dst, 0, ms, nil
 	}
 	if !caps.AbsTTL {
@@ -309,7 +318,7 @@ func appendRestore(dst, key []byte, ms int64, payload, idle, freq []byte, caps C
 	dst = appendWord(dst, "RESTORE")
 	dst = appendArg(dst, key)
 	if inside {
-		dst = appendNumber(dst, ms)
+		dst = appendNumber(dst, caps.Hold.Hold(ms))
 	} else {
 		dst = appendWord(dst, "0")
 	}
@@ -325,7 +334,7 @@ func appendRestore(dst, key []byte, ms int64, payload, idle, freq []byte, caps C
 		dst = appendArg(appendWord(dst, "FREQ"), freq)
 	}
 	if ms != 0 && !inside {
-		return appendExpireAt(dst, key, ms), 2
+		return appendExpireAt(dst, key, ms, caps), 2
 	}
 	return dst, 1
 }

@@ -43,14 +43,14 @@ func slotsRestoreAsync(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) 
 	}
 	switch {
 	case is(step, "expire"):
-		return appendTTL(dst, key, ms), 1, ms, nil
+		return appendTTL(dst, key, ms, caps), 1, ms, nil
 	case len(args) < 5:
 		return dst, 0, 0, s.bad(args, 4, "missing")
 	case is(step, "string"):
 		if ms == 0 {
 			return appendArgs(dst, "SET", key, args[4]), 1, 0, nil
 		}
-		return appendSet(dst, key, args[4], ms), 2, ms, nil
+		return appendSet(dst, key, args[4], ms, caps), 2, ms, nil
 	case is(step, "object"):
 		out, n := appendRestore(dst, key, ms, args[4], nil, nil, caps)
 		return out, n, ms, nil
@@ -94,15 +94,15 @@ func slotsRestoreAsync(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) 
 			dst = appendArg(dst, elements[i])
 		}
 	}
-	return appendTTL(dst, key, ms), n, ms, nil
+	return appendTTL(dst, key, ms, caps), n, ms, nil
 }
 
 // appendTTL sets a deadline, or with 0 takes it away.
-func appendTTL(dst, key []byte, ms int64) []byte {
+func appendTTL(dst, key []byte, ms int64, caps Caps) []byte {
 	if ms == 0 {
 		return appendArgs(dst, "PERSIST", key)
 	}
-	return appendExpireAt(dst, key, ms)
+	return appendExpireAt(dst, key, ms, caps)
 }
 
 // appendScore turns the little-endian double of a zset chunk into text of 17 digits,

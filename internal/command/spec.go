@@ -69,6 +69,13 @@ func (s *Spec) HiddenTTL(args [][]byte) bool {
 	return s.Class == Eval && scriptNames(args, "expire", "pexpire", "setex", "psetex", "ex", "px", "restore")
 }
 
+// ReadsTTL tells whether a script may look at a time to live: its text or one of its
+// arguments names TTL, PTTL, EXPIRETIME or PEXPIRETIME. Where deadlines are held it
+// finds another one than it found on the source.
+func (s *Spec) ReadsTTL(args [][]byte) bool {
+	return s.Class == Eval && scriptNames(args, "ttl", "pttl", "expiretime", "pexpiretime")
+}
+
 // scriptNames tells whether the text of an EVAL, or one of its arguments other than
 // the keys, holds one of the words (lower case) as a word of its own, in any case.
 func scriptNames(args [][]byte, words ...string) bool {
