@@ -1,0 +1,156 @@
+package native
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"tairlift/internal/rdb"
+	"tairlift/internal/redistest"
+	"tairlift/internal/resp"
+)
+
+// fixtures are the entries of dumps of real servers, by file, database and key.
+func fixtures(t testing.TB) map[string]rdb.Entry {
+	t.Helper()
+	names, err := filepath.Glob("../../testdata/rdb/*/dump-*.rdb")
+	if err != nil || len(names) != 9 {
+		t.Fatalf("got %d dumps (%v), want 9", len(names), err)
+	}
+	all := map[string]rdb.Entry{}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := rdb.NewDecoder(bytes.NewReader(data), rdb.Options{})
+		for {
+			e, err := d.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			own := *e
+			own.Payload = bytes.Clone(e.Payload)
+			all[fmt.Sprintf("%s/%d/%s", filepath.Base(name), e.DB, e.Key)] = own
+		}
+	}
+	return all
+}
+
+// body is the type and the encoded value of a payload.
+func body(t testing.TB, payload []byte) (byte, []byte) {
+	t.Helper()
+	typ, b, _, err := rdb.ParseDump(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return typ, b
+}
+
+// canon is a value as text, whatever its encoding and the order that does not
+// count.
+func canon(t testing.TB, payload []byte) []string {
+	t.Helper()
+	typ, b := body(t, payload)
+	kind := rdb.KindOf(typ)
+	all := []string{kind.String()}
+	if _, _, err := rdb.Elements(typ, b, func(e rdb.Element) error {
+		all = append(all, text(kind, e))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if kind != rdb.KindList {
+		slices.Sort(all)
+	}
+	return all
+}
+
+func text(kind rdb.Kind, e rdb.Element) string {
+	switch kind {
+	case rdb.KindHash:
+		return fmt.Sprintf("%q=%q", e.A, e.B)
+	case rdb.KindZSet:
+		return fmt.Sprintf("%q:%016x", e.A, math.Float64bits(e.Score+0)) // -0 is 0 to a server
+	}
+	return strconv.Quote(string(e.A))
+}
+
+// targetOf is what the Writer is told about a server.
+func targetOf(t testing.TB, s *redistest.Server) Target {
+	major, minor := s.Version()
+	return Target{Major: major, Minor: minor}
+}
+
+// pipe sends chunks to a server over a connection of its own.
+type pipe struct {
+	t    testing.TB
+	c    *resp.Conn
+	owed int // replies
+}
+
+func newPipe(t testing.TB, s *redistest.Server) *pipe { return &pipe{t: t, c: s.Dial(t)} }
+
+func (p *pipe) send(c Chunk) error {
+	if _, err := p.c.Write(c.Bytes); err != nil {
+		return err
+	}
+	if p.owed += c.Commands; p.owed > 500 {
+		return p.settle()
+	}
+	return nil
+}
+
+// settle reads the replies to all that was sent; the first error among them is
+// its own.
+func (p *pipe) settle() (first error) {
+	if err := p.c.Flush(); err != nil {
+		return err
+	}
+	for ; p.owed > 0; p.owed-- {
+		_, err := p.c.ReadReply()
+		var se resp.ServerError
+		if err != nil && !errors.As(err, &se) {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func (p *pipe) do(args ...string) resp.Reply {
+	p.t.Helper()
+	r, err := p.c.Do(context.Background(), args...)
+	if err != nil {
+		p.t.Fatalf("%.200q: %v", args, err)
+	}
+	return r
+}
+
+// write gives all elements of a payload to w.
+func write(w *Writer, key string, payload []byte) error {
+	typ, b, _, err := rdb.ParseDump(payload)
+	if err != nil {
+		return err
+	}
+	if err := w.Begin([]byte(key), rdb.KindOf(typ)); err != nil {
+		return err
+	}
+	if _, _, err := rdb.Elements(typ, b, w.Add); err != nil {
+		return err
+	}
+	return w.Finish()
+}
