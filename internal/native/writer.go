@@ -69,7 +69,9 @@ type Writer struct {
 	open  int // where the command in hand begins in chunk.Bytes, or -1
 	args  int // of that command
 	items int // elements in it
-	num   [32]byte
+	num   [64]byte
+
+	stream stream
 }
 
 // NewWriter gives each chunk to send, whose error ends the value.
@@ -86,8 +88,14 @@ func NewWriter(o Options, send func(Chunk) error) *Writer {
 // Begin starts a value, forgetting what there is of the one before. An
 // *UnsupportedError says that no command of the target makes such a value.
 func (w *Writer) Begin(key []byte, kind rdb.Kind) error {
-	w.kind, w.err = kind, nil
 	w.key = append(w.key[:0], key...)
+	w.start(kind)
+	w.stream.reset(nil, false)
+	return w.err
+}
+
+func (w *Writer) start(kind rdb.Kind) {
+	w.kind, w.err = kind, nil
 	w.chunk = Chunk{Bytes: w.chunk.Bytes[:0]}
 	w.open = -1
 	switch kind {
@@ -104,10 +112,13 @@ func (w *Writer) Begin(key []byte, kind rdb.Kind) error {
 		if w.o.Target.atLeast(4, 0) {
 			w.name = "HSET"
 		}
+	case rdb.KindStream:
+		if w.o.Target.Major != 0 && !w.o.Target.atLeast(5, 0) {
+			w.refuse("the target has no streams, which came with Redis 5.0")
+		}
 	default:
 		w.refuse("no command makes such a value")
 	}
-	return w.err
 }
 
 func (w *Writer) refuse(why string) {
@@ -130,13 +141,18 @@ func (w *Writer) Add(e rdb.Element) error {
 		w.addScored(e)
 	case rdb.KindHash:
 		w.addField(e)
+	case rdb.KindStream:
+		w.addStream(e.Stream)
 	}
 	return w.err
 }
 
 // Finish ends the value and sends what is left of it. A value without elements
-// makes no command: no server holds one.
+// makes no command, for no server holds one; an empty stream is a value.
 func (w *Writer) Finish() error {
+	if w.err == nil && w.kind == rdb.KindStream {
+		w.finishStream()
+	}
 	w.end()
 	w.flush()
 	return w.err
@@ -160,10 +176,13 @@ func (w *Writer) addScored(e rdb.Element) {
 		w.refuse("the score of a member is not a number, which no command takes")
 		return
 	}
-	w.element(len(e.A) + len(w.num) + 2*headRoom)
+	w.element(len(e.A) + scoreRoom)
 	w.arg(appendScore(w.num[:0], e.Score))
 	w.arg(e.A)
 }
+
+// scoreRoom is what a score takes, and the frame of its member.
+const scoreRoom = 24 + 2*headRoom
 
 // appendScore writes a score as the shortest text from which strtod reads the
 // same double.
@@ -197,6 +216,12 @@ func (w *Writer) element(size int) {
 // command begins a command on the key, whose further arguments take at most
 // size bytes before it is seen again whether there is room.
 func (w *Writer) command(name string, size int) {
+	w.begin(name, size)
+	w.arg(w.key)
+}
+
+// begin is command without the key, which is to follow.
+func (w *Writer) begin(name string, size int) {
 	w.end()
 	if most := w.o.ChunkBytes - 3*headRoom - len(name) - len(w.key); len(w.chunk.Bytes)+size > most {
 		w.flush()
@@ -204,7 +229,6 @@ func (w *Writer) command(name string, size int) {
 	w.open, w.args = len(w.chunk.Bytes), 0
 	w.chunk.Bytes = append(w.chunk.Bytes, make([]byte, headRoom)...)
 	w.word(name)
-	w.arg(w.key)
 }
 
 func (w *Writer) arg(b []byte) {
