@@ -35,6 +35,7 @@ var layers = []struct {
 // internal/repl, which holds words and no work.
 var betweenLeaves = map[string][]string{
 	"internal/psync":     {"internal/resp"},
+	"internal/command":   {"internal/held"},
 	"internal/native":    {"internal/resp", "internal/rdb"},
 	"internal/client":    {"internal/resp"}, // the three forms of AUTH are one piece of code
 	"internal/redistest": {"internal/resp", "internal/psync", "internal/slot", "internal/rdb", "internal/command"},
