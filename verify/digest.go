@@ -115,7 +115,11 @@ func (d *digester) element(e rdb.Element) error {
 	case rdb.KindSet:
 		d.add(d.hash(e.A))
 	case rdb.KindHash:
-		d.add(d.join(d.hash(e.A), d.hash(e.B)))
+		h := d.join(d.hash(e.A), d.hash(e.B))
+		if e.DeadlineMS != 0 {
+			h = d.join(h, xxh3.Uint128{Lo: uint64(e.DeadlineMS)})
+		}
+		d.add(h)
 	case rdb.KindZSet:
 		score := e.Score
 		if score == 0 { // -0 too

@@ -38,6 +38,8 @@ func TestDigestsTellEverySplitApart(t *testing.T) {
 		"hash a b":          rdb.AppendDump(nil, rdb.TypeHash, []byte("\x01\x01a\x01b"), 9),
 		"hash b a":          rdb.AppendDump(nil, rdb.TypeHash, []byte("\x01\x01b\x01a"), 9),
 		"hash ab, empty":    rdb.AppendDump(nil, rdb.TypeHash, []byte("\x01\x02ab\x00"), 9),
+		"hash a b until 5":  rdb.AppendDump(nil, rdb.TypeHashFieldTTL, []byte("\x05\x00\x00\x00\x00\x00\x00\x00\x01\x01\x01a\x01b"), 12),
+		"hash a b until 6":  rdb.AppendDump(nil, rdb.TypeHashFieldTTL, []byte("\x05\x00\x00\x00\x00\x00\x00\x00\x01\x02\x01a\x01b"), 12),
 		"zset a 1":          rdb.AppendDump(nil, rdb.TypeZSet, []byte("\x01\x01a\x011"), 9),
 		"zset a 2":          rdb.AppendDump(nil, rdb.TypeZSet, []byte("\x01\x01a\x012"), 9),
 		"zset a inf":        rdb.AppendDump(nil, rdb.TypeZSet, []byte("\x01\x01a\xfe"), 9),

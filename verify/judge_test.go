@@ -24,7 +24,7 @@ func one(payload []byte, ttl int64) *reading {
 }
 
 func TestWhatCannotBeDecodedIsNeverEqual(t *testing.T) {
-	unknown := func(body string, version int) []byte { return rdb.AppendDump(nil, 24, []byte(body), version) }
+	unknown := func(body string, version int) []byte { return rdb.AppendDump(nil, 26, []byte(body), version) }
 	module := func(body string) []byte { return rdb.AppendDump(nil, rdb.TypeModule2, []byte(body), 9) }
 	broken := append([]byte{}, stringDump("abc")...)
 	broken[len(broken)-1] ^= 1

@@ -224,7 +224,7 @@ func (v *listing) key(e *rdb.Entry, passed bool) error {
 		fmt.Fprintf(v.w, ", bytes %d, end %d", e.End.Offset-e.Body, e.End.Offset)
 	}
 	if e.ExpireMS != 0 {
-		fmt.Fprintf(v.w, ", deadline %s", time.UnixMilli(e.ExpireMS).UTC().Format("2006-01-02T15:04:05.000Z"))
+		fmt.Fprintf(v.w, ", deadline %s", instant(e.ExpireMS))
 	}
 	if e.Idle >= 0 {
 		fmt.Fprintf(v.w, ", idle %d", e.Idle)
@@ -290,12 +290,17 @@ func (v *listing) element(kind rdb.Kind, e rdb.Element) error {
 		case rdb.KindHash:
 			v.put(" = ")
 			v.quote(e.B)
+			if e.DeadlineMS != 0 {
+				v.put(" until " + instant(e.DeadlineMS))
+			}
 		case rdb.KindZSet:
 			v.put(" score " + score(e.Score))
 		}
 	}
 	return v.w.WriteByte('\n')
 }
+
+func instant(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
 func score(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 
@@ -345,7 +350,11 @@ func elementRow(kind rdb.Kind, e rdb.Element) map[string]any {
 		}
 		return row
 	case rdb.KindHash:
-		return map[string]any{"field": text(e.A), "value": text(e.B)}
+		row := map[string]any{"field": text(e.A), "value": text(e.B)}
+		if e.DeadlineMS != 0 {
+			row["deadline_ms"] = e.DeadlineMS
+		}
+		return row
 	case rdb.KindZSet:
 		return map[string]any{"member": text(e.A), "score": score(e.Score)}
 	case rdb.KindStream:

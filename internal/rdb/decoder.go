@@ -337,7 +337,7 @@ func (d *Decoder) function() error {
 
 // read reads key and value behind a type byte.
 func (d *Decoder) read(e *Entry, typ byte) (err error) {
-	if !readable(typ) {
+	if !readsType(typ, d.at.Version) {
 		return ErrUnknownType
 	}
 	s := &d.w.source

@@ -243,11 +243,11 @@ func TestWhatIsNotKnownStopsWithTypeAndOffset(t *testing.T) {
 		typ  int
 		text string
 	}{
-		"a type of a later version":  {head().raw(byte(25), "h", "x").end(), 25, "type 25 (hash listpack with field TTLs of Redis 7.4 and later): not supported"},
+		"a type of a later version":  {head().raw(byte(26), "h", "x").end(), 26, "type 26: not supported"},
 		"a type that never was":      {head().raw(byte(8), "h", "x").end(), 8, "type 8: not supported"},
 		"a pre-release module":       {head().raw(byte(6), "h", 1, 2).end(), 6, "type 6 (module of a 4.0 release candidate): not supported"},
 		"a pre-release function":     {head().raw(byte(246), "f").end(), 246, "type 246 (FUNCTION_PRE_GA of a 7.0 release candidate): not supported"},
-		"the first of no meaning":    {head().raw(byte(22), "h").end(), 22, "type 22 (hash with field TTLs of Valkey 9 or a Redis 7.4 release candidate): not supported"},
+		"a pre-release hash":         {head().raw(byte(22), "h").end(), 22, "type 22 (hash with field TTLs of Valkey 9, or of a Redis 7.4 release candidate): not supported"},
 		"the last below the opcodes": {head().raw(byte(243), "h").end(), 243, "type 243 (SLOT_IMPORT of Valkey 9): not supported"},
 	} {
 		t.Run(name, func(t *testing.T) {

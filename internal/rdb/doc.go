@@ -50,13 +50,12 @@
 //	})
 //
 // The formats are those of rdb.c, cluster.c (DUMP), ziplist.c, listpack.c,
-// intset.c, zipmap.c and t_stream.c of Redis: RDB versions 1 to 12, and of any
+// intset.c, zipmap.c, t_stream.c and t_hash.c of Redis: RDB versions 1 to 12, and of any
 // later one (Valkey 9 has 80) what has the types and opcodes of these.
 //
 // Caveats:
-//   - What is not known stops reading, with type and offset: hashes with field
-//     TTLs (Redis 7.4, Valkey 9), module values and functions of release
-//     candidates. The value of a module is passed over, part by part, and is
+//   - What is not known stops reading, with type and offset: module values,
+//     functions and a hash with field TTLs of release candidates. The value of a module is passed over, part by part, and is
 //     given as its payload only.
 //   - The checksum of a file is known at its end. Entries handed out before may
 //     come from damaged bytes; a reader that has checksums of its own (a spool)

@@ -13,11 +13,13 @@ import (
 // Element is one part of a value. Its slices and Stream are valid during the
 // call only.
 type Element struct {
-	A      []byte         // string: the text, or the next piece of it; list, set: the member; zset: the member; hash: the field
-	B      []byte         // hash: the field's value
-	Score  float64        // zset
-	Stream *StreamElement // stream
-	More   bool           // string: another piece follows (Decoder.Elements only)
+	A     []byte  // string: the text, or the next piece of it; list, set: the member; zset: the member; hash: the field
+	B     []byte  // hash: the field's value
+	Score float64 // zset
+	// DeadlineMS is when a hash's field expires, in ms since 1970; 0 = never.
+	DeadlineMS int64
+	Stream     *StreamElement // stream
+	More       bool           // string: another piece follows (Decoder.Elements only)
 }
 
 // Elements decodes the body of a value of type typ, as ParseDump or a file
@@ -71,7 +73,7 @@ type walker struct {
 	n     int64
 
 	text   [2][]byte // decoded strings: member or field, and value
-	num    [2][24]byte
+	num    [3][24]byte
 	blob   []byte // a packed node, decompressed
 	list   listpack
 	zip    ziplist
@@ -159,6 +161,17 @@ func (w *walker) walk(typ byte) error {
 		return w.packed(&w.zip, &w.zip.blob, scores)
 	case TypeZSetListpack:
 		return w.packed(&w.list, &w.list.blob, scores)
+	case TypeHashFieldTTL:
+		return w.fieldTTLs()
+	case TypeHashFieldTTLPacked:
+		if _, err := w.readUint64(); err != nil { // the first deadline
+			return err
+		}
+		return w.packed(&w.list, &w.list.blob, timed)
+	case TypeHashFieldTTLPacked0:
+		return w.packed(&w.list, &w.list.blob, timed)
+	case TypeHashValkey:
+		return w.counted(w.valkeyField)
 	case TypeSetIntset:
 		return w.intset()
 	case TypeHashZipmap:
@@ -391,6 +404,7 @@ const (
 	each   shape = iota // one each
 	pairs               // field, value
 	scores              // member, score
+	timed               // field, value, deadline
 )
 
 // packed gives the elements of a packed node. B is the blob that p reads.
@@ -414,6 +428,12 @@ func (w *walker) packed(p packer, b *blob, sh shape) error {
 				return fmt.Errorf("odd number of values in a packed node")
 			}
 		}
+		var at []byte
+		if err == nil && ok && sh == timed {
+			if at, ok, err = p.next(&w.num[2]); err == nil && !ok {
+				return fmt.Errorf("a field without deadline in a packed node")
+			}
+		}
 		if err != nil {
 			if again, err := w.again(b, was, err); !again {
 				return err
@@ -428,6 +448,11 @@ func (w *walker) packed(p packer, b *blob, sh shape) error {
 				return err
 			}
 			e.B = nil
+		}
+		if sh == timed {
+			if e.DeadlineMS, err = parseDeadline(at); err != nil {
+				return err
+			}
 		}
 		if err := w.emit(e); err != nil {
 			return err

@@ -38,6 +38,9 @@ func collect(typ byte, body []byte) ([]string, error) {
 func elementText(kind Kind, e Element) string {
 	switch s := string(e.A); kind {
 	case KindHash:
+		if e.DeadlineMS != 0 {
+			return s + "=" + string(e.B) + " until " + strconv.FormatInt(e.DeadlineMS, 10)
+		}
 		return s + "=" + string(e.B)
 	case KindZSet:
 		return s + ":" + scoreText(e.Score)
@@ -126,6 +129,20 @@ func builtValues() map[string]struct {
 				"9223372036854775807", "-9223372036854775808", strings.Repeat("s", 63), strings.Repeat("m", 64), long, longer,
 			},
 		},
+		"hash of Valkey": {
+			TypeHashValkey, enc(2, "f", lzfOf([]byte("value")), int64(-1), "g", "w", int64(4100000000000)),
+			[]string{"f=value", "g=w until 4100000000000"},
+		},
+		"hash with field TTLs": {
+			TypeHashFieldTTL, enc(int64(4100000000000), 3, 0, "f", "v", 1, "g", lzfOf([]byte("value")), 100001, lzfOf([]byte(long)), "w"),
+			[]string{"f=v", "g=value until 4100000000000", long + "=w until 4100000100000"},
+		},
+		"hash with field TTLs, none": {TypeHashFieldTTL, enc(int64(0), 1, 0, "f", "v"), []string{"f=v"}},
+		"hash listpack with field TTLs": {
+			TypeHashFieldTTLPacked, enc(int64(4100000000000), string(listpackOf("f", "v", int64(4100000000000), int64(-1), int64(200), int64(0), long, long, "4200000000000"))),
+			[]string{"f=v until 4100000000000", "-1=200", long + "=" + long + " until 4200000000000"},
+		},
+		"hash listpack with field TTLs, before the release": {TypeHashFieldTTLPacked0, list("f", "v", int64(4100000000000), "g", "w", int64(0)), []string{"f=v until 4100000000000", "g=w"}},
 		"stream":  {TypeStreamListpacks, streamBody(TypeStreamListpacks), streamParts(TypeStreamListpacks)},
 		"stream2": {TypeStreamListpacks2, streamBody(TypeStreamListpacks2), streamParts(TypeStreamListpacks2)},
 		"stream3": {TypeStreamListpacks3, streamBody(TypeStreamListpacks3), streamParts(TypeStreamListpacks3)},
@@ -147,12 +164,12 @@ func TestElementsOfEveryTypeAndEncoding(t *testing.T) {
 }
 
 func TestTheDecoderFindsTheEndOfEveryTypeAndEncoding(t *testing.T) {
-	f := newFile("0011")
+	f := newFile("0080")
 	all := builtValues()
 	var want [][]byte
 	for name, c := range all {
 		f.raw(c.typ, name, c.body)
-		want = append(want, AppendDump(nil, c.typ, c.body, 11))
+		want = append(want, AppendDump(nil, c.typ, c.body, 80))
 	}
 	for i, e := range mustReadAll(t, NewDecoder(bytes.NewReader(f.end()), Options{})) {
 		if !bytes.Equal(e.Payload, want[i]) {
@@ -186,7 +203,7 @@ func TestElementsOfFlippedBodiesNeverPanics(t *testing.T) {
 			broken[bit/8] ^= 1 << (bit % 8)
 			_, _ = collect(c.typ, broken)
 			if bit%9 == 0 { // not always: a decoder's window costs time
-				_, _ = readAll(NewDecoder(bytes.NewReader(newFile("0011").raw(c.typ, "k", broken).end()), Options{}))
+				_, _ = readAll(NewDecoder(bytes.NewReader(newFile("0080").raw(c.typ, "k", broken).end()), Options{}))
 			}
 		}
 	}
@@ -242,6 +259,15 @@ func TestBadBodiesAreRefused(t *testing.T) {
 		"string: length beyond all":        {TypeString, enc(uint64(math.MaxUint64), plain("a"))},
 		"zset: a score that is none":       {TypeZSet, enc(1, "m", plain("\x02xx"))},
 		"zset: an empty score":             {TypeZSet, enc(1, "m", plain("\x00"))},
+		"field TTL: a field alone":         {TypeHashFieldTTLPacked, enc(int64(0), string(listpackOf("f")))},
+		"field TTL: a field without one":   {TypeHashFieldTTLPacked, enc(int64(0), string(listpackOf("f", "v")))},
+		"field TTL: text":                  {TypeHashFieldTTLPacked, enc(int64(0), string(listpackOf("f", "v", "soon")))},
+		"field TTL: below zero":            {TypeHashFieldTTLPacked, enc(int64(0), string(listpackOf("f", "v", int64(-1))))},
+		"field TTL: beyond all":            {TypeHashFieldTTLPacked, enc(int64(0), string(listpackOf("f", "v", int64(1<<48))))},
+		"field TTL: the sum beyond all":    {TypeHashFieldTTL, enc(int64(1<<48-1), 1, 2, "f", "v")},
+		"field TTL: an overflow":           {TypeHashFieldTTL, enc(int64(-1), 1, uint64(math.MaxUint64), "f", "v")},
+		"field TTL: the first one cut":     {TypeHashFieldTTL, enc(plain("1234567"))},
+		"field TTL: Valkey's cut":          {TypeHashValkey, enc(1, "f", "v", plain("1234567"))},
 		"zset: a score cut":                {TypeZSet2, enc(1, "m", plain("1234567"))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -259,7 +285,6 @@ func TestElementsLeavesModulesAndLaterTypesAlone(t *testing.T) {
 		err  error
 	}{
 		TypeModule2: {KindModule, ErrModule}, TypeModulePreGA: {KindModule, ErrModule},
-		24: {KindHash, ErrUnknownType}, 25: {KindHash, ErrUnknownType},
 		8: {KindUnknown, ErrUnknownType}, 26: {KindUnknown, ErrUnknownType}, 255: {KindUnknown, ErrUnknownType},
 	} {
 		kind, n, err := Elements(typ, enc(1, "f", "v"), func(Element) error { t.Error("called"); return nil })
@@ -309,7 +334,7 @@ func TestParseDump(t *testing.T) {
 }
 
 func TestDecodingAllocatesNothingPerElement(t *testing.T) {
-	for _, name := range []string{"set listpack", "list ziplist", "hash", "zset of doubles", "zset ziplist", "quicklist2", "string in LZF", "stream3"} {
+	for _, name := range []string{"set listpack", "list ziplist", "hash", "zset of doubles", "zset ziplist", "quicklist2", "string in LZF", "stream3", "hash with field TTLs", "hash listpack with field TTLs"} {
 		c := builtValues()[name]
 		count := 0
 		fn := func(Element) error { count++; return nil }

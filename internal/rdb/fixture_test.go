@@ -171,7 +171,7 @@ func gather(typ byte, walk func(func(Element) error) (Kind, int64, error)) (Kind
 		more = e.More
 		switch KindOf(typ) {
 		case KindHash:
-			hash[string(e.A)] = string(e.B)
+			hash[string(e.A)] = strings.TrimPrefix(elementText(KindHash, e), string(e.A)+"=")
 		case KindZSet:
 			zset[string(e.A)] = e.Score
 		case KindStream:

@@ -60,9 +60,9 @@ func FuzzElements(f *testing.F) {
 		if _, err := collect(typ, body); err != nil {
 			return
 		}
-		data := newFile("0011").raw(typ, "k", body).end()
+		data := newFile("0080").raw(typ, "k", body).end()
 		entries, err := readAll(NewDecoder(bytes.NewReader(data), Options{}))
-		if err != nil || len(entries) != 1 || !bytes.Equal(entries[0].Payload, AppendDump(nil, typ, body, 11)) {
+		if err != nil || len(entries) != 1 || !bytes.Equal(entries[0].Payload, AppendDump(nil, typ, body, 80)) {
 			t.Errorf("type %d, body %q: got %d entries, %v, want the body whole", typ, body, len(entries), err)
 		}
 	})

@@ -18,7 +18,7 @@ func FuzzWalk(f *testing.F) {
 			return
 		}
 		want, werr := collect(typ, body)
-		file := append(*newFile("0011").raw(typ, "k"), body...)
+		file := append(*newFile("0080").raw(typ, "k"), body...)
 		at := int64(len(file) - len(body))
 		o := Options{Hold: int64(hold) - 1, MaxBytes: 1 << 20}
 		if o.Hold == 0 {
@@ -51,7 +51,7 @@ func FuzzWalk(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			d = narrow(Resume(bytes.NewReader(file[at-3:]), Boundary{Offset: at - 3, Version: 11}, o))
+			d = narrow(Resume(bytes.NewReader(file[at-3:]), Boundary{Offset: at - 3, Version: 80}, o))
 			if _, err := d.Next(); err != nil {
 				t.Fatal(err)
 			}

@@ -7,8 +7,15 @@ import "fmt"
 func (s *source) skipValue(typ byte) error {
 	switch typ {
 	case TypeString, TypeHashZipmap, TypeListZiplist, TypeSetIntset, TypeZSetZiplist, TypeHashZiplist,
-		TypeHashListpack, TypeZSetListpack, TypeSetListpack:
+		TypeHashListpack, TypeZSetListpack, TypeSetListpack, TypeHashFieldTTLPacked0:
 		return s.skipString()
+	case TypeHashFieldTTLPacked:
+		if err := s.skip(8); err != nil { // the first deadline
+			return err
+		}
+		return s.skipString()
+	case TypeHashFieldTTL, TypeHashValkey:
+		return s.skipFields(typ)
 	case TypeList, TypeSet, TypeListQuicklist:
 		return s.skipStrings(1)
 	case TypeHash:

@@ -25,6 +25,11 @@ const (
 	TypeStreamListpacks2 = 19
 	TypeSetListpack      = 20
 	TypeStreamListpacks3 = 21
+	// Hashes with deadlines of fields.
+	TypeHashValkey          = 22 // since Valkey 9
+	TypeHashFieldTTLPacked0 = 23 // release candidates of Redis 7.4
+	TypeHashFieldTTL        = 24 // since Redis 7.4
+	TypeHashFieldTTLPacked  = 25
 )
 
 // Opcodes: what may stand in a file where a type stands too.
@@ -60,8 +65,9 @@ var typeNames = [256]string{
 	TypeHashZiplist: "hash ziplist", TypeListQuicklist: "list quicklist", TypeStreamListpacks: "stream",
 	TypeHashListpack: "hash listpack", TypeZSetListpack: "zset listpack", TypeListQuicklist2: "list quicklist2",
 	TypeStreamListpacks2: "stream2", TypeSetListpack: "set listpack", TypeStreamListpacks3: "stream3",
-	22: "hash with field TTLs of Valkey 9 or a Redis 7.4 release candidate", 23: "hash listpack with field TTLs of a Redis 7.4 release candidate",
-	24: "hash with field TTLs of Redis 7.4 and later", 25: "hash listpack with field TTLs of Redis 7.4 and later",
+	TypeHashValkey:          "hash with field TTLs of Valkey 9, or of a Redis 7.4 release candidate",
+	TypeHashFieldTTLPacked0: "hash listpack with field TTLs of a Redis 7.4 release candidate",
+	TypeHashFieldTTL:        "hash with field TTLs", TypeHashFieldTTLPacked: "hash listpack with field TTLs",
 	243:        "SLOT_IMPORT of Valkey 9",
 	opSlotInfo: "SLOT_INFO", opFunction2: "FUNCTION2", opFunctionPreGA: "FUNCTION_PRE_GA of a 7.0 release candidate", opModuleAux: "MODULE_AUX",
 	opIdle: "IDLE", opFreq: "FREQ", opAux: "AUX", opResizeDB: "RESIZEDB", opExpireMS: "EXPIRETIME_MS",
@@ -126,7 +132,8 @@ func KindOf(typ byte) Kind {
 		return KindSet
 	case TypeZSet, TypeZSet2, TypeZSetZiplist, TypeZSetListpack:
 		return KindZSet
-	case TypeHash, TypeHashZipmap, TypeHashZiplist, TypeHashListpack, 22, 23, 24, 25:
+	case TypeHash, TypeHashZipmap, TypeHashZiplist, TypeHashListpack,
+		TypeHashValkey, TypeHashFieldTTLPacked0, TypeHashFieldTTL, TypeHashFieldTTLPacked:
 		return KindHash
 	case TypeStreamListpacks, TypeStreamListpacks2, TypeStreamListpacks3:
 		return KindStream
@@ -138,5 +145,5 @@ func KindOf(typ byte) Kind {
 
 // readable tells the types whose bodies skipValue finds the end of.
 func readable(typ byte) bool {
-	return typ <= TypeStreamListpacks3 && typ != TypeModulePreGA && typ != 8
+	return typ <= TypeHashFieldTTLPacked && typ != TypeModulePreGA && typ != 8
 }

@@ -113,7 +113,7 @@ func sameValues(t *testing.T, what string, want, got []valueText) {
 
 // everything is a file of all built values.
 func everything() []byte {
-	f := newFile("0011")
+	f := newFile("0080")
 	values := builtValues()
 	names := make([]string, 0, len(values))
 	for name := range values {
@@ -294,7 +294,7 @@ func TestAnErrorOfTheCallerEndsTheDecoder(t *testing.T) {
 	data := everything()
 	all := mustReadAll(t, NewDecoder(bytes.NewReader(data), Options{}))
 	for i, e := range all {
-		d := Resume(bytes.NewReader(data[e.Offset:]), Boundary{Offset: e.Offset, Version: 11}, Options{Hold: -1})
+		d := Resume(bytes.NewReader(data[e.Offset:]), Boundary{Offset: e.Offset, Version: 80}, Options{Hold: -1})
 		if _, err := d.Next(); err != nil {
 			t.Fatal(err)
 		}
@@ -366,7 +366,7 @@ func TestFlippedValuesComeTheSameBothWays(t *testing.T) {
 			broken := bytes.Clone(c.body)
 			broken[bit/8] ^= 1 << (bit % 8)
 			want, werr := collect(c.typ, broken)
-			file := append(*newFile("0011").raw(c.typ, "k"), broken...)
+			file := append(*newFile("0080").raw(c.typ, "k"), broken...)
 			d := narrow(NewDecoder(bytes.NewReader(file), Options{Hold: -1}))
 			e, err := d.Next()
 			if err != nil {
