@@ -432,7 +432,11 @@ func (d *Decoder) lend(typ byte, build bool) []byte {
 	tail := s.buf[s.pos : s.pos+dumpTail]
 	copy(d.under[:], tail)
 	d.lent = true
-	binary.LittleEndian.PutUint16(tail, uint16(d.at.Version))
+	version := d.at.Version
+	if d.o.OldestVersion {
+		version = oldestVersion(typ, version)
+	}
+	binary.LittleEndian.PutUint16(tail, uint16(version))
 	binary.LittleEndian.PutUint64(tail[2:], CRC64(sum, tail[:2]))
 	s.buf[s.keep-1] = typ
 	p := s.buf[s.keep-1 : s.pos+dumpTail : s.pos+dumpTail]

@@ -21,6 +21,26 @@ func AppendDump(dst []byte, typ byte, body []byte, version int) []byte {
 	return binary.LittleEndian.AppendUint64(dst, CRC64(0, dst[start:]))
 }
 
+// FunctionCode appends to dst the source text of the function library in a
+// payload that Options.OnFunction was told: what FUNCTION LOAD takes, whatever
+// the RDB version.
+func FunctionCode(dst, payload []byte) ([]byte, error) {
+	typ, body, _, err := ParseDump(payload)
+	if err != nil {
+		return dst, err
+	}
+	s := source{buf: body, end: len(body), max: defaultMaxBytes}
+	if typ != opFunction2 {
+		err = ErrUnknownType
+	} else if dst, err = s.appendString(dst); err == nil && s.pos != s.end {
+		err = fmt.Errorf("%d bytes follow the library", s.end-s.pos)
+	}
+	if err != nil {
+		return dst, &FormatError{Type: int(typ), At: s.offset(), Err: err}
+	}
+	return dst, nil
+}
+
 // ParseDump takes a DUMP payload apart. Body is a part of payload, not a
 // copy. The checksum is verified; the version is only reported, since targets
 // with numbers of their own exist. Errors are *FormatError.

@@ -14,6 +14,10 @@ type Options struct {
 	// NoStringPayload leaves Entry.Payload nil for plain strings, which spares
 	// their second checksum where only Entry.String is used.
 	NoStringPayload bool
+	// OldestVersion makes payloads carry the oldest RDB version that has their
+	// type (MinVersion), not the file's: an older server then takes those whose
+	// types it knows.
+	OldestVersion bool
 	// OnAux is told each AUX field: "redis-ver", "repl-stream-db", "lua" (the
 	// body of a script) and others. Both slices are valid during the call.
 	OnAux func(key, value []byte)
@@ -40,7 +44,7 @@ type Entry struct {
 	Key      []byte
 	ExpireMS int64  // deadline, ms since 1970; 0 = none
 	Type     byte   // one of the Type constants
-	Payload  []byte // as DUMP would give it: type, body as it was in the file, version, CRC64
+	Payload  []byte // as DUMP would give it: type, body as it was in the file, version, CRC64 (see Options.OldestVersion)
 	IsString bool   // Type is TypeString: String holds the value
 	String   []byte // a plain string's text, integers and LZF decoded; else nil
 	Idle     int64  // seconds since the last access (LRU policies), or -1
