@@ -28,25 +28,35 @@ func fixtures(t testing.TB) map[string]rdb.Entry {
 	}
 	all := map[string]rdb.Entry{}
 	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := rdb.NewDecoder(bytes.NewReader(data), rdb.Options{})
-		for {
-			e, err := d.Next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			own := *e
-			own.Payload = bytes.Clone(e.Payload)
-			all[fmt.Sprintf("%s/%d/%s", filepath.Base(name), e.DB, e.Key)] = own
+		for _, e := range entries(t, name) {
+			all[fmt.Sprintf("%s/%d/%s", filepath.Base(name), e.DB, e.Key)] = e
 		}
 	}
 	return all
+}
+
+// entries are those of one file.
+func entries(t testing.TB, name string) []rdb.Entry { return read(t, name, rdb.Options{}) }
+
+func read(t testing.TB, name string, o rdb.Options) (all []rdb.Entry) {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := rdb.NewDecoder(bytes.NewReader(data), o)
+	for {
+		e, err := d.Next()
+		if err == io.EOF {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := *e
+		own.Key, own.Payload = bytes.Clone(e.Key), bytes.Clone(e.Payload)
+		all = append(all, own)
+	}
 }
 
 // body is the type and the encoded value of a payload.
@@ -83,7 +93,7 @@ func text(kind rdb.Kind, e rdb.Element) string {
 	case rdb.KindStream:
 		return streamText(*e.Stream)
 	case rdb.KindHash:
-		return fmt.Sprintf("%q=%q", e.A, e.B)
+		return fmt.Sprintf("%q=%q until %d", e.A, e.B, e.DeadlineMS)
 	case rdb.KindZSet:
 		return fmt.Sprintf("%q:%016x", e.A, math.Float64bits(e.Score+0)) // -0 is 0 to a server
 	}
@@ -112,20 +122,56 @@ func withoutMeta(lines []string) []string {
 	return out
 }
 
-// targetOf is what the Writer is told about a server.
-func targetOf(t testing.TB, s *redistest.Server) Target {
-	major, minor := s.Version()
-	return Target{Major: major, Minor: minor}
+// eachTarget runs a test against each of the servers in TARGET_SERVERS, paths
+// parted by commas, or else against the one that is the other tests' target.
+func eachTarget(t *testing.T, test func(*testing.T, *pipe, Target)) {
+	paths := os.Getenv("TARGET_SERVERS")
+	if paths == "" {
+		p := newPipe(t, redistest.Target(t))
+		test(t, p, p.target())
+		return
+	}
+	for path := range strings.SplitSeq(paths, ",") {
+		t.Run(path, func(t *testing.T) {
+			p := newPipe(t, redistest.Start(t, path))
+			test(t, p, p.target())
+		})
+	}
+}
+
+// target is what the Writer is told about the server.
+func (p *pipe) target() (o Target) {
+	p.t.Helper()
+	_, version, _ := strings.Cut(string(p.do("INFO", "server").Str), "redis_version:")
+	if _, err := fmt.Sscanf(version, "%d.%d", &o.Major, &o.Minor); err != nil {
+		p.t.Fatalf("version %.20q: %v", version, err)
+	}
+	_, err := p.c.Do(context.Background(), "HPEXPIREAT", "none", "1", "FIELDS", "1", "f")
+	o.FieldTTL = err == nil
+	return o
+}
+
+// rdbVersion is that of the payloads which the server makes.
+func (p *pipe) rdbVersion() int {
+	p.t.Helper()
+	p.do("SET", "probe", "x")
+	_, _, version, err := rdb.ParseDump(p.do("DUMP", "probe").Str)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.do("DEL", "probe")
+	return version
 }
 
 // pipe sends chunks to a server over a connection of its own.
 type pipe struct {
 	t    testing.TB
 	c    *resp.Conn
-	owed int // replies
+	dir  string // the server's
+	owed int    // replies
 }
 
-func newPipe(t testing.TB, s *redistest.Server) *pipe { return &pipe{t: t, c: s.Dial(t)} }
+func newPipe(t testing.TB, s *redistest.Server) *pipe { return &pipe{t: t, c: s.Dial(t), dir: s.Dir} }
 
 func (p *pipe) send(c Chunk) error {
 	if _, err := p.c.Write(c.Bytes); err != nil {

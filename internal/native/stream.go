@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"tairlift/internal/rdb"
-	"tairlift/internal/resp"
 )
 
 // A group's pending entries may have been deleted from the stream, and no
@@ -133,8 +132,6 @@ func (w *Writer) id(id rdb.StreamID) {
 	b = append(b, '-')
 	w.arg(strconv.AppendUint(b, id.Seq, 10))
 }
-
-func (w *Writer) number(n int64) { w.chunk.Bytes = resp.AppendBulkInt(w.chunk.Bytes, n); w.args++ }
 
 func (w *Writer) addEntry(e *rdb.StreamElement) {
 	s := &w.stream

@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tairlift/internal/rdb"
-	"tairlift/internal/redistest"
 )
 
 // streams are commands that leave a stream k of each sort behind, as servers
@@ -91,85 +90,83 @@ func sameStream(t *testing.T, p *pipe, o Target, what, key string, payload []byt
 }
 
 func TestStreamsWrittenByCommandsAreTheSame(t *testing.T) {
-	s := redistest.Target(t)
-	o := targetOf(t, s)
-	if !o.atLeast(5, 0) {
-		t.Skip("this server has no streams")
-	}
-	p := newPipe(t, s)
-	payloads := map[string][]byte{"many": made(p, many())}
-	for name, cmds := range streams {
-		payloads[name] = made(p, cmds)
-	}
-	for name, e := range fixtures(t) {
-		if rdb.KindOf(e.Type) == rdb.KindStream {
-			payloads[name] = e.Payload
+	eachTarget(t, func(t *testing.T, p *pipe, o Target) {
+		if !o.atLeast(5, 0) {
+			t.Skip("this server has no streams")
 		}
-	}
-	if len(payloads) < len(streams)+5 {
-		t.Errorf("got %d streams, want some from the dumps", len(payloads))
-	}
-	for _, o := range []Options{{Target: o}, {Target: o, ChunkBytes: 1}, {Target: o, ChunkBytes: 600, MaxElements: 7}} {
-		w := NewWriter(o, p.send)
-		for name, payload := range payloads {
-			what := fmt.Sprintf("%s in chunks of %d", name, o.ChunkBytes)
-			p.do("DEL", "k")
-			err := write(w, "k", payload)
-			if err == nil {
-				err = p.settle()
-			}
-			if err != nil || w.Lost() != 0 {
-				t.Errorf("%s: %v, %d lost", what, err, w.Lost())
-				continue
-			}
-			sameStream(t, p, o.Target, what, "k", payload)
+		payloads := map[string][]byte{"many": made(p, many())}
+		for name, cmds := range streams {
+			payloads[name] = made(p, cmds)
 		}
-	}
+		for name, e := range fixtures(t) {
+			if rdb.KindOf(e.Type) == rdb.KindStream {
+				payloads[name] = e.Payload
+			}
+		}
+		if len(payloads) < len(streams)+5 {
+			t.Errorf("got %d streams, want some from the dumps", len(payloads))
+		}
+		for _, o := range []Options{{Target: o}, {Target: o, ChunkBytes: 1}, {Target: o, ChunkBytes: 600, MaxElements: 7}} {
+			w := NewWriter(o, p.send)
+			for name, payload := range payloads {
+				what := fmt.Sprintf("%s in chunks of %d", name, o.ChunkBytes)
+				p.do("DEL", "k")
+				err := write(w, "k", payload)
+				if err == nil {
+					err = p.settle()
+				}
+				if err != nil || w.Lost() != 0 {
+					t.Errorf("%s: %v, %d lost", what, err, w.Lost())
+					continue
+				}
+				sameStream(t, p, o.Target, what, "k", payload)
+			}
+		}
+	})
 }
 
 func TestDeletedPendingEntriesAreLostOnlyOnce(t *testing.T) {
-	s := redistest.Target(t)
-	o := targetOf(t, s)
-	if !o.atLeast(5, 0) {
-		t.Skip("this server has no streams")
-	}
-	p := newPipe(t, s)
-	for name, want := range map[string]int64{
-		"pending": 0, "pending, deleted inside": 1, "pending, trimmed": 2, "pending, trimmed and deleted": 4, "pending, all trimmed": 2,
-	} {
-		payload := made(p, streams[name])
-		typ, b := body(t, payload)
-		w := NewWriter(Options{Target: o}, p.send)
-		if err := w.Begin([]byte("k"), rdb.KindStream); err != nil {
-			t.Fatal(err)
+	eachTarget(t, func(t *testing.T, p *pipe, o Target) {
+		if !o.atLeast(5, 0) {
+			t.Skip("this server has no streams")
 		}
-		walk := func() {
-			t.Helper()
-			p.do("DEL", "k")
-			if _, _, err := rdb.Elements(typ, b, w.Add); err != nil {
+		for name, want := range map[string]int64{
+			"pending": 0, "pending, deleted inside": 1, "pending, trimmed": 2, "pending, trimmed and deleted": 4, "pending, all trimmed": 2,
+		} {
+			payload := made(p, streams[name])
+			typ, b := body(t, payload)
+			w := NewWriter(Options{Target: o}, p.send)
+			if err := w.Begin([]byte("k"), rdb.KindStream); err != nil {
 				t.Fatal(err)
 			}
-			if err := w.Finish(); err != nil {
-				t.Fatal(err)
+			walk := func() {
+				t.Helper()
+				p.do("DEL", "k")
+				if _, _, err := rdb.Elements(typ, b, w.Add); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.Finish(); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.settle(); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
 			}
-			if err := p.settle(); err != nil {
-				t.Errorf("%s: %v", name, err)
+			walk()
+			if w.Lost() != want {
+				t.Errorf("%s: got %d lost, want %d", name, w.Lost(), want)
 			}
+			if got, all := pending(t, p), pendingOf(t, payload); got != all-want {
+				t.Errorf("%s: got %d pending entries, want %d", name, got, all-want)
+			}
+			w.Again()
+			walk()
+			if w.Lost() != 0 {
+				t.Errorf("%s again: got %d lost, want none", name, w.Lost())
+			}
+			sameStream(t, p, o, name, "k", payload)
 		}
-		walk()
-		if w.Lost() != want {
-			t.Errorf("%s: got %d lost, want %d", name, w.Lost(), want)
-		}
-		if got, all := pending(t, p), pendingOf(t, payload); got != all-want {
-			t.Errorf("%s: got %d pending entries, want %d", name, got, all-want)
-		}
-		w.Again()
-		walk()
-		if w.Lost() != 0 {
-			t.Errorf("%s again: got %d lost, want none", name, w.Lost())
-		}
-		sameStream(t, p, o, name, "k", payload)
-	}
+	})
 }
 
 func pending(t *testing.T, p *pipe) int64 { return pendingOf(t, p.do("DUMP", "k").Str) }

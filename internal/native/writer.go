@@ -13,8 +13,8 @@ type Target struct {
 	// Major and Minor are its redis_version; Major 0 is unknown: then the
 	// commands are those of 2.8, and for streams those of 5.0.
 	Major, Minor int
-	// FieldTTL: it knows HPEXPIREAT (Redis 7.4; Valkey 9, whose redis_version
-	// is 7.2.4).
+	// FieldTTL: it knows HPEXPIREAT, although its version does not say so
+	// (Valkey 9, whose redis_version is 7.2.4). Redis does from 7.4 on.
 	FieldTTL bool
 }
 
@@ -197,10 +197,28 @@ func appendScore(dst []byte, f float64) []byte {
 }
 
 func (w *Writer) addField(e rdb.Element) {
+	at := e.DeadlineMS
+	if at != 0 && w.o.FieldDeadline != nil {
+		at = w.o.FieldDeadline(at)
+	}
+	if at != 0 && !w.fieldTTL() {
+		w.refuse("the target has no deadlines for fields, which came with Redis 7.4 and Valkey 9")
+		return
+	}
 	w.element(len(e.A) + len(e.B) + 2*headRoom)
 	w.arg(e.A)
 	w.arg(e.B)
+	if at != 0 {
+		w.command("HPEXPIREAT", len(e.A)+4*headRoom+20)
+		w.number(at)
+		w.word("FIELDS")
+		w.word("1")
+		w.arg(e.A)
+		w.end()
+	}
 }
+
+func (w *Writer) fieldTTL() bool { return w.o.Target.FieldTTL || w.o.Target.atLeast(7, 4) }
 
 // element makes room for an element that takes at most size bytes in a command
 // that takes several.
@@ -233,6 +251,11 @@ func (w *Writer) begin(name string, size int) {
 
 func (w *Writer) arg(b []byte) {
 	w.chunk.Bytes = resp.AppendBulk(w.chunk.Bytes, b)
+	w.args++
+}
+
+func (w *Writer) number(n int64) {
+	w.chunk.Bytes = resp.AppendBulkInt(w.chunk.Bytes, n)
 	w.args++
 }
 
