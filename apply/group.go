@@ -37,6 +37,7 @@ type group struct {
 	// forgotten says that an earlier store was lost; see forget.
 	forgotten   bool
 	forgottenIn repl.Epoch
+	skipped     checkpoint.SkippedFlushes
 	well        bool // this session got something done, or found nothing left to do
 	wasWell     bool // a session of this process did
 	recorded    checkpoint.ApplyRecord
@@ -69,7 +70,8 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 		return nil, err
 	}
 	g.claimed, g.forgotten, g.forgottenIn, g.reseeding = rec.Claimed, rec.Forgotten, rec.ForgottenIn, rec.Reseed
-	g.status.Forgotten = rec.Forgotten
+	g.skipped = rec.Flushes
+	g.status.Forgotten, g.status.FlushesIgnored = rec.Forgotten, rec.Flushes.Count
 	g.status.Commands = rec.Commands
 	g.status.Epoch, g.status.Phase, g.status.RDBDone, g.status.Keys = rec.Epoch, rec.Phase, rec.RDBOffset, rec.RDBKeys
 	if rec.Phase == checkpoint.PhaseStream {
@@ -358,6 +360,7 @@ func (g *group) record(m Mark) error {
 	rec := checkpoint.ApplyRecord{
 		Epoch: m.Epoch, Phase: m.Phase, RDBOffset: m.RDB, RDBKeys: m.Keys, Offset: m.Offset,
 		Claimed: true, Owner: m.Owner, Commands: m.Commands, Forgotten: g.forgotten, ForgottenIn: g.forgottenIn, Past: len(m.Past), Reseed: g.reseeding,
+		Flushes: g.skipped,
 	}
 	if rec == g.recorded {
 		return nil

@@ -8,13 +8,14 @@ import (
 	"slices"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/command"
 	"tairlift/internal/repl"
 	"tairlift/spool"
 )
 
 // holders knows which of a set of keys other groups hold now, as their marks
 // say: what the RDB of the mark's epoch holds, or its stream up to the mark
-// wrote, and did not remove for certain. An RDB that is restored counts whole.
+// wrote, and did not remove for certain or empty the database of. An RDB that is restored counts whole.
 // One that the mark is not in does not count: another may take its place, and
 // then nobody would know of the key any more. Of what was pruned only names are
 // known: such a key counts as held.
@@ -22,12 +23,15 @@ type holders struct {
 	g    *group
 	set  *spool.KeySet
 	rows []*holder // by the name of the mark
+
+	names *nameFile    // of the keys in set
+	inDB  map[int]bits // which of set lie in a database, once that was asked
 }
 
 // newHolders takes the marks that the target has. A group of the job without
 // one holds nothing, unless it had one before: then nobody knows.
-func newHolders(g *group, set *spool.KeySet, marks map[string]repl.GroupID) (*holders, error) {
-	h := &holders{g: g, set: set}
+func newHolders(g *group, set *spool.KeySet, names *nameFile, marks map[string]repl.GroupID) (*holders, error) {
+	h := &holders{g: g, set: set, names: names, inDB: map[int]bits{}}
 	for _, key := range slices.Sorted(maps.Keys(marks)) {
 		h.rows = append(h.rows, &holder{id: marks[key], key: key})
 	}
@@ -159,25 +163,99 @@ func (r *holder) follows(ctx context.Context, h *holders, m Mark) error {
 		r.epoch, r.held = 0, nil
 		return nil
 	}
+	cleared := func(db int, c command.Cleared) error { return h.cleared(r.held, db, c) }
 	streaming := m.Phase == checkpoint.PhaseStream
 	if r.epoch == m.Epoch && m.Offset >= r.at {
 		if !streaming {
 			return nil // its RDB was read whole
 		}
-		w, err := r.spool.WalkStream(ctx, m.Epoch, r.at, r.db, m.Offset, use(r.held))
+		w, err := r.spool.WalkStream(ctx, m.Epoch, r.at, r.db, m.Offset, use(r.held), cleared)
 		r.at, r.db = m.Offset, w.DB
-		return err
+		if err != nil {
+			return err
+		}
+		return r.clearing(ctx, h, m)
 	}
 	until := spool.WalkRDB
 	if streaming {
 		until = m.Offset
 	}
 	r.held = newBits(h.set.Len())
-	if _, err := r.spool.WalkKeys(ctx, m.Epoch, until, use(r.held)); err != nil {
+	if _, err := r.spool.WalkKeys(ctx, m.Epoch, until, use(r.held), cleared); err != nil {
 		return err
 	}
 	r.epoch, r.at, r.db = m.Epoch, m.Offset, m.DB
+	return r.clearing(ctx, h, m)
+}
+
+// clearing takes from what the group holds what the command behind its mark
+// empties, when that is being carried out. Two groups that empty a database at a
+// time would else spare for each other what both had put there.
+func (r *holder) clearing(ctx context.Context, h *holders, m Mark) error {
+	if !m.Clearing {
+		return nil
+	}
+	var done error
+	_, err := r.spool.WalkStream(ctx, m.Epoch, m.Offset, m.DB, spool.WalkAll,
+		func(spool.Fingerprint, bool) error { return errOther },
+		func(db int, c command.Cleared) error {
+			done = h.cleared(r.held, db, c)
+			return errFirst
+		})
+	switch {
+	case errors.Is(err, errFirst):
+		return done
+	case err == nil, errors.Is(err, errOther): // its bytes were here
+		return &waitError{reason: "reconciling", err: fmt.Errorf("the spool of group %s does not hold the command behind its mark, at offset %s", r.id, m.Offset)}
+	}
+	return err
+}
+
+// What the first command of a walk was.
+var (
+	errFirst = errors.New("it empties databases")
+	errOther = errors.New("it names keys")
+)
+
+// cleared takes from b what is emptied.
+func (h *holders) cleared(b bits, db int, c command.Cleared) error {
+	switch {
+	case c.All:
+		clear(b)
+		return nil
+	case c.Slots != nil:
+		return h.eachName(func(i, at int, key []byte) {
+			if at == db && inSlots(c.Slots, key) {
+				b.clear(i)
+			}
+		})
+	case h.inDB[db] == nil:
+		all := newBits(h.set.Len())
+		err := h.eachName(func(i, at int, _ []byte) {
+			if at == db {
+				all.set(i)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		h.inDB[db] = all
+	}
+	for i, word := range h.inDB[db] {
+		b[i] &^= word
+	}
 	return nil
+}
+
+// eachName calls fn for the keys of the set, some of them twice.
+func (h *holders) eachName(fn func(i, db int, key []byte)) error {
+	return h.names.each(func(db int, key []byte) error {
+		i, ok, err := h.set.Find(spool.FingerprintOf(db, key))
+		if ok {
+			fn(i, db, key)
+		}
+		return err
+	})
 }
 
 // bits is a set of small numbers.

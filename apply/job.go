@@ -46,6 +46,7 @@ type Options struct {
 
 	OnReject   RejectPolicy   // zero: stop
 	OnExisting ExistingPolicy // zero: refuse
+	OnFlush    FlushPolicy    // zero: stop
 	// MaxDeletes is how many of a group's keys may be deleted behind a new full
 	// sync, in percent, before a person has to agree; DeletesAgreed says that
 	// one has named it, and so agrees also where another job shares the target.

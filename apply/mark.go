@@ -76,10 +76,14 @@ func isOurs(key []byte) bool {
 // Mark is the position of one lane, kept in the target in the same EXEC as the
 // data it vouches for. Its text form is a line of key=value pairs.
 type Mark struct {
-	Owner  string           // token of the session that may write
-	Epoch  repl.Epoch       // 0 until the first epoch begins
-	Phase  checkpoint.Phase // none, rdb, sweep or stream
-	ReplID repl.ReplID      // the epoch's history
+	Owner string           // token of the session that may write
+	Epoch repl.Epoch       // 0 until the first epoch begins
+	Phase checkpoint.Phase // none, rdb, sweep or stream
+	// Clearing says, in the stream phase, that the command behind Offset, which
+	// empties databases, is being carried out: the group holds nothing any more
+	// of what that empties. In the text it stands for the phase.
+	Clearing bool
+	ReplID   repl.ReplID // the epoch's history
 	// Offset is the end of the last applied command; in the RDB phase the
 	// offset of the snapshot's cut.
 	Offset repl.Offset
@@ -114,6 +118,7 @@ type Delivered struct {
 const (
 	markVersion = "2" // 1 had no past
 	markFields  = 15
+	phaseClear  = "clear" // see Mark.Clearing
 	// maxPast bounds what is read as Past. It grows by one with each full sync
 	// that comes before the one before it was applied whole.
 	maxPast = 4096
@@ -141,8 +146,11 @@ func (m *Mark) left() []Delivered {
 // String is the mark as it stands in the target.
 func (m Mark) String() string {
 	phase, replid, run := string(m.Phase), string(m.ReplID), m.RunID
-	if phase == "" {
+	switch {
+	case phase == "":
 		phase = "none"
+	case m.Clearing:
+		phase = phaseClear
 	}
 	if replid == "" {
 		replid = "-"
@@ -240,6 +248,8 @@ func ParseMark(s string) (Mark, error) {
 		case "phase":
 			switch p := checkpoint.Phase(v); p {
 			case "none":
+			case phaseClear:
+				m.Phase, m.Clearing = checkpoint.PhaseStream, true
 			case checkpoint.PhaseRDB, checkpoint.PhaseSweep, checkpoint.PhaseStream:
 				m.Phase = p
 			default:

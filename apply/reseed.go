@@ -74,6 +74,8 @@ func (g *group) reseed(ctx context.Context) error {
 		return err
 	}
 	g.reseeding, g.forgotten, g.read, g.readFrom = false, false, 0, 0
+	g.skipped.Count = 0
+	g.showSkipped()
 	g.status.update(func(st *Status) { st.Forgotten, st.Phase, st.Applied, st.Marked = false, checkpoint.PhaseNone, 0, 0 })
 	if err := g.load(); err != nil {
 		return err
@@ -95,7 +97,8 @@ func (g *group) supersede(e repl.Epoch) error {
 		return err
 	}
 	rec, _, err := g.store.Group(g.id)
-	g.forgotten = rec.Forgotten
+	g.forgotten, g.skipped = rec.Forgotten, rec.Flushes
 	g.status.update(func(st *Status) { st.Forgotten = rec.Forgotten })
+	g.showSkipped()
 	return err
 }

@@ -74,6 +74,12 @@ type Status struct {
 	// Forgotten says that an earlier apply.db was lost, and that what it held
 	// as rejected or doubtful is not known.
 	Forgotten bool
+	// Flushes are the commands that emptied databases and were carried out since
+	// this process began, and Flushed the keys that those have deleted.
+	Flushes, Flushed int64
+	// FlushesIgnored are those that were skipped, since the job was last known to
+	// be equal.
+	FlushesIgnored int64
 	// DateWidth is the widest uncertainty of a deadline, beyond the clock's.
 	DateWidth time.Duration
 }
@@ -196,6 +202,7 @@ var hints = map[string]string{
 	"target-protocol":       "is --target the address of a Redis server?",
 	"target-mark-changed":   "is another apply of this job running? this one looks at the mark again",
 	"target-mark-contended": "is another apply of this job running? this one looks at the mark again",
+	"flushing":              "it goes on by itself: the stream is applied again when the keys are deleted",
 	"new-epoch":             "the next full sync begins by itself, and apply goes on from there",
 	"spool-missing":         "a copy under way is waited for; if none is, copy the folder again",
 }

@@ -96,6 +96,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		group: g.id, epoch: m.Epoch, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
 		proveDB: func(db int) error { return g.job.proveDB(ctx, db) },
 		skip:    g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
+		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 	}
 	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
@@ -136,6 +137,12 @@ func (s *streamer) run(ctx context.Context) error {
 		}
 		if err := s.land(); err != nil { // whatever is in flight
 			return err
+		}
+		if c, ok := cleared(cause); ok {
+			if err := s.clear(ctx, c); err != nil {
+				return err
+			}
+			continue
 		}
 		if cause == nil || errors.Is(cause, errEnd) {
 			s.giveUp()
@@ -242,6 +249,7 @@ func (s *streamer) send() error {
 
 func (s *streamer) markOf(b *Batch) Mark {
 	m := s.lane.Mark() // nothing is in flight
+	m.Clearing = false
 	m.Start, m.StartDB = m.Offset, m.DB
 	m.Offset, m.DB = b.end, b.endDB
 	m.Commands += b.sources
@@ -306,16 +314,10 @@ func (s *streamer) idle(final bool) error {
 	b, m := s.tr.batch, s.lane.Mark()
 	idle := s.g.now().Sub(s.marked)
 	if b.end > m.Offset && (final || idle >= idleMark) || idle >= sureMark {
-		m = s.markOf(b)
-		m.Start, m.StartDB = m.Offset, m.DB // there is no data in between
-		if err := s.tr.existing.sync(); err != nil {
+		m = s.settled()
+		if err := s.move(m); err != nil {
 			return err
 		}
-		if err := s.lane.Write(m); err != nil {
-			return err
-		}
-		s.g.read, s.marked = m.Offset, s.g.now()
-		s.g.markSeen()
 	}
 	if b.end > s.shown {
 		m.Offset, m.DB = b.end, b.endDB

@@ -40,12 +40,12 @@ const (
 // sweep runs until everything is deleted, and begins the epoch's stream.
 func (g *group) sweep(ctx context.Context, info spool.EpochInfo) error {
 	g.status.waits(&waitError{reason: "reconciling", err: fmt.Errorf("what the source deleted before epoch %s is looked for on the target", info.Epoch)}, g.now())
-	dir := filepath.Join(g.job.o.StateDir, "sweep-"+fmt.Sprintf("%04d", uint32(g.id)))
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
+	s, err := g.newSweep(info.Epoch, g.lane.Mark().Past)
+	if err != nil {
 		return err
 	}
-	s := &sweep{g: g, dir: dir, epoch: info.Epoch, start: info.Start, past: g.lane.Mark().Past}
-	defer func() { _ = errors.Join(s.close(), os.RemoveAll(dir)) }()
+	defer s.close()
+	s.start = info.Start
 	if err := g.beating(ctx, s.prepare); err != nil {
 		return err
 	}
@@ -58,13 +58,30 @@ func (g *group) sweep(ctx context.Context, info spool.EpochInfo) error {
 	if s.found > 0 {
 		g.log.Info("what the epoch lacks is deleted", "epoch", info.Epoch, "deleted", s.deleted, "kept", s.found-s.deleted)
 	}
-	if s.opaque > 0 {
-		g.log.Warn("scripts of earlier epochs may have written keys that they do not name: `tairlift verify --level full` shows what is left of those as extra", "scripts", s.opaque)
-	}
-	if err := os.Remove(g.deletesFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := s.told(); err != nil {
 		return err
 	}
 	return g.beginStream(g.lane.Mark(), info)
+}
+
+// newSweep begins with a folder of its own.
+func (g *group) newSweep(e repl.Epoch, past []Delivered) (*sweep, error) {
+	dir := filepath.Join(g.job.o.StateDir, "sweep-"+fmt.Sprintf("%04d", uint32(g.id)))
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
+		return nil, err
+	}
+	return &sweep{g: g, dir: dir, epoch: e, past: past}, nil
+}
+
+// told ends a sweep that is through: nobody has to agree to it any more.
+func (s *sweep) told() error {
+	if s.opaque > 0 {
+		s.g.log.Warn("scripts may have written keys that they do not name: `tairlift verify --level full` shows what is left of those as extra", "scripts", s.opaque)
+	}
+	if err := os.Remove(s.g.deletesFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // beating runs f beside this goroutine, which shows itself to the target
@@ -98,6 +115,9 @@ type sweep struct {
 	epoch repl.Epoch
 	start repl.Offset // of its stream
 	past  []Delivered
+	// clears is the command of the stream that this is about, which empties
+	// databases; nil behind an RDB.
+	clears *clearing
 
 	names   *nameFile // of found
 	set     *spool.KeySet
@@ -112,17 +132,16 @@ type sweep struct {
 	deleted int64
 }
 
-func (s *sweep) close() error {
-	var err error
+func (s *sweep) close() {
 	if s.names != nil {
-		err = s.names.Close()
+		s.names.Close()
 	}
 	for _, set := range []*spool.KeySet{s.set, s.coming} {
 		if set != nil {
-			err = errors.Join(err, set.Close())
+			set.Close()
 		}
 	}
-	return err
+	_ = os.RemoveAll(s.dir)
 }
 
 // prepare finds out what is to be deleted.
@@ -144,7 +163,7 @@ func (s *sweep) prepare(ctx context.Context) error {
 	if err := s.foresee(ctx); err != nil {
 		return s.g.sweepErr(err)
 	}
-	if s.holders, err = newHolders(s.g, s.set, s.others); err != nil {
+	if s.holders, err = newHolders(s.g, s.set, s.names, s.others); err != nil {
 		return err
 	}
 	if err := s.look(ctx); err != nil {
@@ -154,7 +173,8 @@ func (s *sweep) prepare(ctx context.Context) error {
 	return err
 }
 
-// candidates are the keys that the past delivered and the new RDB lacks.
+// candidates are the keys that the past delivered and the new RDB lacks. What a
+// command has emptied since is among them: it may have been skipped.
 func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
 	walk := func(name string, minus *spool.KeySet, past []Delivered) (*spool.KeySet, error) {
 		w := spool.NewKeySet(filepath.Join(s.dir, name))
@@ -175,6 +195,9 @@ func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
 		}
 		return w.Finish(minus)
 	}
+	if s.clears != nil {
+		return walk("candidates", nil, s.past)
+	}
 	rdb, err := walk("rdb", nil, []Delivered{{s.epoch, spool.WalkRDB}})
 	if err != nil {
 		return nil, err
@@ -186,7 +209,7 @@ func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
 // foresee reads, when an epoch is begun again, what its own stream names: most
 // of that is going to be made again, so nobody is asked whether it may go.
 func (s *sweep) foresee(ctx context.Context) error {
-	again := slices.ContainsFunc(s.past, func(d Delivered) bool { return d.Epoch == s.epoch && d.Until != spool.WalkRDB })
+	again := s.clears == nil && slices.ContainsFunc(s.past, func(d Delivered) bool { return d.Epoch == s.epoch && d.Until != spool.WalkRDB })
 	if !again {
 		return nil
 	}
@@ -237,6 +260,13 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 	defer w.Close()
 	s.others = map[string]repl.GroupID{}
 	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
+		var pattern []string
+		if s.clears != nil && !s.clears.reaches(db) {
+			if db != 0 {
+				continue
+			}
+			pattern = []string{"MATCH", keyPrefix + "*"} // the marks of others
+		}
 		err := scanKeys(ctx, conn, db, func(key []byte) error {
 			if isOurs(key) {
 				if id, ok := markGroup(s.g.job.o.Job, string(key)); ok && db == 0 && id != s.g.id {
@@ -244,12 +274,15 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 				}
 				return nil
 			}
+			if s.clears != nil && !s.clears.covers(db, key) {
+				return nil
+			}
 			fp := spool.FingerprintOf(db, key)
 			if _, ok, err := candidates.Find(fp); err != nil || !ok || s.g.job.existing.untouched(db, key) {
 				return err
 			}
 			return errors.Join(w.Add(fp), s.names.add(db, key))
-		})
+		}, pattern...)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,9 @@ type translator struct {
 	skip     map[repl.Offset]bool // ends of commands that were rejected for good
 	existing *existing            // nil unless the target held keys of its own
 	now      func() time.Time
+	onFlush  FlushPolicy
+	// skipFlush counts a flush that is not carried out.
+	skipFlush func(e repl.Epoch, db int, c resp.Command) error
 	// findScripts looks for bodies that the store does not have; it is called
 	// once at most. lost says why they are not to be found.
 	findScripts func() (lost, err error)
@@ -109,9 +112,13 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 			}
 		}
 	case command.Flush:
-		return t.stop("flush-in-stream", c, "would empty keys of other groups on the shared target",
-			"other groups go on; "+newEpochHint)
+		if err := t.clear(spec, c); err != nil {
+			return err
+		}
 	case command.Slots:
+		if spec.Name == "SLOTSDEL" {
+			return t.clear(spec, c)
+		}
 		return t.stop("slots-moving", c, "moves keys between Codis groups, which this version does not follow",
 			"let the slot migration end; then "+newEpochHint)
 	case command.Unsupported:
@@ -191,6 +198,10 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		spec, raw = command.Lookup(args[0]), nil
 	case command.Unknown:
 		t.reading.unknown++
+	}
+	if spec.Flushes(args) {
+		return t.stop("flush-in-stream", c, "runs a script that may empty or swap whole databases, with keys of other groups in them",
+			"such a script cannot be kept to this group's keys, nor be left out: keep it off the source; then "+newEpochHint)
 	}
 	if t.existing != nil {
 		t.keys = spec.AppendKeys(t.keys[:0], args)

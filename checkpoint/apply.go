@@ -44,9 +44,23 @@ type ApplyRecord struct {
 	// Past is how many earlier epochs have left something on the target that the
 	// RDB of Epoch may lack.
 	Past int `json:"past,omitempty"`
+	// Flushes are those that were skipped.
+	Flushes SkippedFlushes `json:"skipped_flushes,omitzero"`
 	// Reseed says that the RDB is to be loaded again, whatever the mark says:
 	// somebody asked for it, and it has not begun.
 	Reseed bool `json:"reseed,omitempty"`
+}
+
+// SkippedFlushes are commands of the source that empty or swap databases and
+// were not carried out (--on-flush ignore): the target keeps keys that the source
+// has not.
+type SkippedFlushes struct {
+	// Count is how many since a full sync, or verify, made the target equal.
+	Count int64 `json:"count"`
+	// Epoch and Offset are where the last of them lies. They stay when Count is
+	// cleared: what is read again is not counted again.
+	Epoch  repl.Epoch  `json:"epoch"`
+	Offset repl.Offset `json:"offset"`
 }
 
 // Filled tells whether the target held more of the group than a part of its
@@ -193,11 +207,11 @@ func healed(tx *bbolt.Tx, r Reject) (bool, error) {
 	return len(r.Keys) > 0, nil
 }
 
-// ClearDoubts forgets every doubtful key, and that any were forgotten: verify
-// found all keys equal.
+// ClearDoubts forgets every doubtful key, that any were forgotten, and that
+// flushes were skipped: verify found all keys equal.
 func (a *Apply) ClearDoubts() error {
 	return a.write("doubtful keys", func(tx *bbolt.Tx) error {
-		if err := clearForgotten(tx); err != nil {
+		if err := clearTaints(tx); err != nil {
 			return err
 		}
 		if err := tx.DeleteBucket(bucketDoubts); err != nil {
@@ -208,8 +222,8 @@ func (a *Apply) ClearDoubts() error {
 	})
 }
 
-// Supersede forgets what was rejected and doubtful of g in epochs before e, and
-// that any of it was forgotten: e's RDB has taken the place of all of it.
+// Supersede forgets what was rejected, doubtful or skipped of g in epochs before
+// e, and that any of it was forgotten: e's RDB has taken the place of all of it.
 func (a *Apply) Supersede(g repl.GroupID, e repl.Epoch) error {
 	return a.write("rejects", func(tx *bbolt.Tx) error {
 		err := drop(tx, bucketRejects, func(r Reject) bool { return r.Group == g && r.Epoch < e })
@@ -225,10 +239,19 @@ func (a *Apply) Supersede(g repl.GroupID, e repl.Epoch) error {
 			return nil
 		}
 		var rec ApplyRecord
-		if err := decode(bucketGroups, k, raw, &rec); err != nil || !rec.Forgotten || rec.ForgottenIn >= e {
+		if err := decode(bucketGroups, k, raw, &rec); err != nil {
 			return err
 		}
-		rec.Forgotten = false
+		old := rec
+		if rec.ForgottenIn < e {
+			rec.Forgotten = false
+		}
+		if rec.Flushes.Epoch < e {
+			rec.Flushes.Count = 0
+		}
+		if rec == old {
+			return nil
+		}
 		if raw, err = encode(bucketGroups, k, rec); err != nil {
 			return err
 		}
@@ -256,15 +279,15 @@ func drop[T any](tx *bbolt.Tx, bucket []byte, fn func(T) bool) error {
 	return err
 }
 
-func clearForgotten(tx *bbolt.Tx) error {
+func clearTaints(tx *bbolt.Tx) error {
 	b := tx.Bucket(bucketGroups)
 	changed := map[string][]byte{}
 	err := b.ForEach(func(k, raw []byte) error {
 		var rec ApplyRecord
-		if err := decode(bucketGroups, k, raw, &rec); err != nil || !rec.Forgotten {
+		if err := decode(bucketGroups, k, raw, &rec); err != nil || !rec.Forgotten && rec.Flushes.Count == 0 {
 			return err
 		}
-		rec.Forgotten = false
+		rec.Forgotten, rec.Flushes.Count = false, 0
 		raw, err := encode(bucketGroups, k, rec)
 		changed[string(k)] = raw
 		return err

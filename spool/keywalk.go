@@ -31,10 +31,14 @@ const (
 // the key is gone behind the command: never of what was pruned, for its key
 // files do not tell.
 //
+// cleared, if given, is called for each command that empties databases, with the
+// one that is selected, or slots of one. Whether apply carried it out is not
+// known here: that depends on its policy.
+//
 // opaque counts commands that may have written keys which they do not name. An
-// error of fn is returned as it is; others are ErrRDBIncomplete, ErrEnd and
+// error of fn or cleared is returned as it is; others are ErrRDBIncomplete, ErrEnd and
 // ErrEpochEnd when the stream ends before until, and those of reading.
-func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, fn func(fp Fingerprint, removed bool) error) (opaque uint64, err error) {
+func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, fn func(fp Fingerprint, removed bool) error, cleared ...ClearedFunc) (opaque uint64, err error) {
 	at, opaque, err := g.walkPruned(ctx, e, until, fn)
 	if err != nil {
 		return opaque, err
@@ -52,7 +56,7 @@ func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, f
 	if until == WalkRDB || repl.Offset(at.Offset) >= until {
 		return opaque, nil
 	}
-	more, err := g.WalkStream(ctx, e, repl.Offset(at.Offset), max(at.DB, 0), until, fn)
+	more, err := g.WalkStream(ctx, e, repl.Offset(at.Offset), max(at.DB, 0), until, fn, cleared...)
 	return opaque + more.Opaque, err
 }
 
@@ -167,6 +171,9 @@ func (g *Group) walkRDB(ctx context.Context, e repl.Epoch, from Resume, fn func(
 	}
 }
 
+// ClearedFunc is told of a command that empties what c says, with db selected.
+type ClearedFunc func(db int, c command.Cleared) error
+
 // Walked is where a walk over a stream has ended.
 type Walked struct {
 	DB     int // selected there
@@ -175,8 +182,8 @@ type Walked struct {
 
 // WalkStream is WalkKeys over the stream behind the offset after, where db is
 // selected.
-func (g *Group) WalkStream(ctx context.Context, e repl.Epoch, after repl.Offset, db int, until repl.Offset, fn func(fp Fingerprint, removed bool) error) (Walked, error) {
-	uses := keyUses{db: db}
+func (g *Group) WalkStream(ctx context.Context, e repl.Epoch, after repl.Offset, db int, until repl.Offset, fn func(fp Fingerprint, removed bool) error, cleared ...ClearedFunc) (Walked, error) {
+	uses := keyUses{db: db, cleared: cleared}
 	walked := func() Walked { return Walked{DB: uses.db, Opaque: uses.opaque} }
 	in, err := g.OpenCommands(e, after, until)
 	if err != nil {
@@ -206,6 +213,8 @@ type keyUses struct {
 	db     int // that is selected
 	opaque uint64
 	keys   [][]byte
+	// cleared is called for the commands that empty databases, or slots of one.
+	cleared []ClearedFunc
 }
 
 // of calls fn for each key of the next command.
@@ -219,9 +228,16 @@ func (u *keyUses) of(c resp.Command, fn func(fp Fingerprint, removed bool) error
 		return nil
 	case command.Unknown, command.Eval, command.EvalSHA:
 		u.opaque++
-	case command.Flush:
+	case command.Flush, command.Slots:
 		if spec.Name == "SWAPDB" {
 			u.opaque++
+		}
+		if what, ok := spec.Clears(c.Args); ok {
+			for _, fn := range u.cleared {
+				if err := fn(u.db, what); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	u.keys = spec.AppendKeys(u.keys[:0], c.Args)

@@ -8,8 +8,10 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
+	"tairlift/internal/command"
 	"tairlift/internal/fsx"
 	"tairlift/internal/repl"
 )
@@ -51,6 +53,30 @@ func TestWalkKeysNamesWhatWasNamedUpToAnOffset(t *testing.T) {
 				t.Errorf("floor %v: got %d opaque commands, want 5", floor, opaque)
 			}
 		}
+	}
+}
+
+// Commands that empty databases come in their place among the keys.
+func TestAWalkTellsWhatIsEmptied(t *testing.T) {
+	s := &source{rdb: []byte("REDIS0009\xff\x00\x00\x00\x00\x00\x00\x00\x00")}
+	for _, line := range []string{"SET a 1", "SELECT 3", "FLUSHDB", "SET b 1", "SLOTSDEL 7 9", "SWAPDB 0 3", "FLUSHALL ASYNC", "SET c 1"} {
+		s.command(strings.Fields(line))
+	}
+	m := fsx.NewMem()
+	s.write(t, options(m))
+	var got []string
+	opaque, err := group(t, m).WalkKeys(t.Context(), 1, WalkAll,
+		func(Fingerprint, bool) error { got = append(got, "key"); return nil },
+		func(db int, c command.Cleared) error { got = append(got, fmt.Sprintf("%d:%v", db, c)); return nil })
+	ok(t, err)
+	if want := "[key 3:{false []} key 3:{false [7 9]} 3:{true []} key]"; fmt.Sprint(got) != want || opaque != 1 {
+		t.Errorf("walk: got %v, %d opaque, want %s, 1", got, opaque, want)
+	}
+	failed := errors.New("failed")
+	_, err = group(t, m).WalkStream(t.Context(), 1, testIdentity().Start, 0, WalkAll,
+		func(Fingerprint, bool) error { return nil }, func(int, command.Cleared) error { return failed })
+	if err != failed {
+		t.Errorf("an error of the caller: got %v, want it as it is", err)
 	}
 }
 

@@ -1,0 +1,39 @@
+package command
+
+// Cleared is what a command empties without naming keys.
+type Cleared struct {
+	// All is every database; else it is the one that is selected.
+	All bool
+	// Slots of Codis are the only ones that are emptied; nil is all keys.
+	Slots []uint16
+}
+
+// codisSlots is the number of slots that Codis has.
+const codisSlots = 1024
+
+// Clears tells what the command empties: FLUSHALL and FLUSHDB, in each of their
+// forms, and SLOTSDEL. ok is false for any other, and for what no server sends.
+func (s *Spec) Clears(args [][]byte) (c Cleared, ok bool) {
+	switch s.Name {
+	case "FLUSHALL", "FLUSHDB":
+		c.All = s.Name == "FLUSHALL"
+		return c, len(args) == 1 || len(args) == 2 && (is(args[1], "async") || is(args[1], "sync"))
+	case "SLOTSDEL":
+		for _, a := range args[1:] {
+			n, ok := parseInt(a)
+			if !ok || n < 0 || n >= codisSlots {
+				return Cleared{}, false
+			}
+			c.Slots = append(c.Slots, uint16(n))
+		}
+		return c, len(c.Slots) > 0
+	}
+	return c, false
+}
+
+// Flushes tells whether a script may empty or swap whole databases: its text or
+// one of its arguments names FLUSHALL, FLUSHDB or SWAPDB. EVALSHA is to be asked
+// about after its text took the place of the SHA1.
+func (s *Spec) Flushes(args [][]byte) bool {
+	return s.Class == Eval && scriptNames(args, "flushall", "flushdb", "swapdb")
+}
