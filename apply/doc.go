@@ -20,7 +20,8 @@
 //   - stream phase: commands become batches. A batch never splits a source's
 //     transaction; relative deadlines become absolute, dated by the offset
 //     clock; PINGs, PUBLISH, SCRIPT and heartbeats only move the position. Each
-//     batch is one EXEC, with the mark inside.
+//     batch is one EXEC, with the mark inside. A flush of the source is carried
+//     out as a sweep is, between two batches (Options.OnFlush).
 //
 // One batch, as the target sees it. What follows MULTI is sent only when MULTI
 // was answered and GET has shown the very mark this session wrote last; EXEC only
@@ -81,7 +82,7 @@
 //
 // Caveats. Keys whose deadline passes while apply is behind die on the target
 // even if the source renews them later in the stream. A sweep does not know keys
-// that only a script's text names. With ExistingReplace, old keys are replaced where a command names them,
+// that only a script's text names, nor does a flush. With ExistingReplace, old keys are replaced where a command names them,
 // not where only a script's text does, nor in the other database of a MOVE.
 // Only standalone targets are written to.
 package apply

@@ -79,7 +79,7 @@ func (t *translator) clear(spec *command.Spec, c resp.Command) error {
 	case !ok:
 		return t.stop("stream-corrupt", c, "cannot be read", "report this with the source's version: the stream holds a command no server sends")
 	case flush && t.onFlush == FlushStop:
-		return t.stop("flush-in-stream", c, "would reach keys of other groups on the shared target",
+		return t.stop("flush-in-stream", c, "would empty keys of other groups on the shared target",
 			"other groups go on; --on-flush scoped deletes this group's keys alone, --on-flush ignore keeps them all; or "+newEpochHint)
 	}
 	t.batch.join(&t.txn)

@@ -112,7 +112,7 @@ func applyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "target-mode", Category: catHow, Value: "auto", DefaultText: "auto", Usage: "`MODE` of the target: auto or standalone"},
 		&cli.StringFlag{Name: "on-existing", Category: catHow, Value: "refuse", DefaultText: "refuse", Usage: "`POLICY` for a target that holds keys which are not this job's: refuse or replace"},
 		&cli.StringFlag{Name: "on-reject", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a command that the target refuses for good: stop or continue"},
-		&cli.StringFlag{Name: "on-flush", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a source that was flushed: stop"},
+		&cli.StringFlag{Name: "on-flush", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a source that was flushed: stop; scoped: delete the keys that its group has put there, and no others; ignore: delete nothing, and taint the job"},
 		&cli.GenericFlag{Name: maxDeletes, Category: catHow, Value: &percent{1}, DefaultText: "1%", Usage: "delete `N%` of a group's keys at most behind a new full sync; above that the group stops (confirm-deletes). 100% is off"},
 		&cli.BoolFlag{Name: reseed, DisableDefaultText: true, Category: catHow, Usage: "where the target has lost its mark, or it does not belong to the spool: load the newest full sync again and make the target equal"},
 	}
@@ -269,8 +269,9 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	if has(c, "target-mode") {
 		_, known := one(c, "target-mode", "auto", "standalone")
 		fail(notYet(c, "target-mode", "this version writes to a standalone target", "proxy", "cluster"), known)
-		_, known = one(c, "on-flush", "stop")
-		fail(notYet(c, "on-flush", "this version stops a group whose source was flushed", "scoped", "ignore"), known)
+		flush, known := one(c, "on-flush", string(job.OnFlushStop), string(job.OnFlushScoped), string(job.OnFlushIgnore))
+		o.OnFlush = job.OnFlush(flush)
+		fail(known)
 		existing, known := one(c, "on-existing", "refuse", "replace")
 		reject, known2 := one(c, "on-reject", "stop", "continue")
 		fail(known, known2)

@@ -295,6 +295,7 @@ func (f *finish) view() error {
 			a = &v.apply.Groups[len(v.apply.Groups)-1]
 		}
 		a.Rejects, a.Doubtful, a.DoubtWhy, a.Forgotten = 0, 0, map[string]int{}, f.records[g.ID].Forgotten
+		a.FlushesIgnored = f.records[g.ID].Flushes.Count
 		err := f.applies.Rejects(g.ID, func(r checkpoint.Reject) error {
 			if !r.Healed {
 				a.Rejects++

@@ -79,6 +79,7 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtLists, done 
 			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: list.why,
 			Held: st.Held, Healed: st.Healed, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
 			WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,
+			Flushes: st.Flushes, Flushed: st.Flushed, FlushesIgnored: st.FlushesIgnored,
 		}
 		if st.Phase == checkpoint.PhaseStream {
 			g.Applied, g.Marked = ptr(st.Applied), ptr(st.Marked)

@@ -38,6 +38,17 @@ const (
 	UntilEnd      Until = "end"       // of what is in the spool
 )
 
+// OnFlush says what a command of a source does that empties or swaps whole
+// databases.
+type OnFlush string
+
+// The policies of --on-flush.
+const (
+	OnFlushStop   OnFlush = "stop"   // the group stops
+	OnFlushScoped OnFlush = "scoped" // the group's keys are deleted, and no others
+	OnFlushIgnore OnFlush = "ignore" // it is skipped, and the job tainted
+)
+
 // Options of sync, capture and apply. Dir is required; what DIR knows from
 // earlier calls may be left out.
 type Options struct {
@@ -50,6 +61,7 @@ type Options struct {
 
 	ReplaceExisting  bool          // write to a target that holds foreign keys
 	ContinueOnReject bool          // a refused command makes its keys doubtful and stops nothing
+	OnFlush          OnFlush       // what a flushed source does; empty: stop
 	MaxDeletes       float64       // percent of a group's keys that may be deleted behind a new full sync
 	DeletesAgreed    bool          // a person has named MaxDeletes
 	Reseed           bool          // load the newest RDB again where a mark is lost

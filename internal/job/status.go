@@ -85,16 +85,21 @@ type GroupStatus struct {
 	Rejected []Rejected `json:"reject_list"`
 	Doubts   []Doubtful `json:"doubt_list"`
 
-	Addr       string     `json:"addr"`
-	What       string     `json:"what"`
-	Hint       string     `json:"hint"`
-	Since      *time.Time `json:"since"`
-	ReplID     string     `json:"replid"`
-	Unknown    int64      `json:"unknown_commands"`
-	Ignored    int64      `json:"ignored_commands"`
-	Expired    int64      `json:"expired_in_transit"`
-	WidthMS    int64      `json:"ttl_width_ms"`
-	Reconnects int        `json:"reconnects"`
+	Addr    string     `json:"addr"`
+	What    string     `json:"what"`
+	Hint    string     `json:"hint"`
+	Since   *time.Time `json:"since"`
+	ReplID  string     `json:"replid"`
+	Unknown int64      `json:"unknown_commands"`
+	Ignored int64      `json:"ignored_commands"`
+	Expired int64      `json:"expired_in_transit"`
+	WidthMS int64      `json:"ttl_width_ms"`
+	// Flushes are the commands of the source that emptied databases and were
+	// carried out by the last run, Flushed the keys that they deleted.
+	Flushes        int64 `json:"flushes"`
+	Flushed        int64 `json:"flushed_keys"`
+	FlushesIgnored int64 `json:"flushes_ignored"` // skipped, by --on-flush ignore
+	Reconnects     int   `json:"reconnects"`
 
 	caughtUp bool
 	applied  bool // RDB counts what is on the target, not what is captured
@@ -240,6 +245,7 @@ func (d *sides) numbers(s *GroupStatus) {
 		s.Commands, s.Rejects, s.Doubtful, s.Healed = ptr(a.Commands), ptr(a.Rejects), ptr(a.Doubtful), ptr(a.Healed)
 		s.Rejected, s.Doubts = append(s.Rejected, a.Rejected...), append(s.Doubts, a.Doubts...)
 		s.Unknown, s.Ignored, s.Expired, s.WidthMS = a.Unknown, a.Ignored, a.Expired, a.WidthMS
+		s.Flushes, s.Flushed, s.FlushesIgnored = a.Flushes, a.Flushed, a.FlushesIgnored
 		if a.Epoch > 0 {
 			s.applied = true
 			s.Epoch, s.Applied, s.TTL = ptr(a.Epoch), a.Applied, ptr("exact")
@@ -452,6 +458,8 @@ func (d *sides) applying(s *GroupStatus) {
 			if a.Recopy != "" {
 				s.What, s.Hint = "doubtful keys cannot be copied again now: "+a.Recopy, recopyHint
 			}
+		case a.FlushesIgnored > 0:
+			s.Reason, s.What, s.Hint = "flush-ignored", skippedText(a.FlushesIgnored), skippedHint
 		case d.evicting(s):
 		case d.sampled() && s.LagBytes != nil && (*s.LagBytes == 0 || s.LagSecs != nil && *s.LagSecs < 1):
 			s.State = InSync
@@ -530,12 +538,25 @@ func (d *sides) taints(g repl.GroupID) []string {
 	if d.a.Forgotten {
 		out = append(out, fmt.Sprintf("not all that was rejected or doubtful in group %s is known: its apply.db was lost, or too many deadlines may be late", g))
 	}
+	if n := d.a.FlushesIgnored; n > 0 {
+		out = append(out, fmt.Sprintf("group %s: %s", g, skippedText(n)))
+	}
 	return out
 }
+
+// skippedText says what --on-flush ignore has left.
+func skippedText(n int64) string {
+	return fmt.Sprintf("%d %s of the source not carried out (--on-flush ignore): the target may keep keys that the source has not", n, plural(int(n), "flush"))
+}
+
+const skippedHint = "`tairlift verify --level full` tells which keys differ, and clears this when none does; --new-epoch makes the target equal"
 
 func plural(n int, word string) string {
 	if n == 1 {
 		return word
+	}
+	if strings.HasSuffix(word, "sh") {
+		return word + "es"
 	}
 	return word + "s"
 }

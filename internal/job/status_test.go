@@ -161,6 +161,10 @@ func TestStatus(t *testing.T) {
 			summary{State: CatchingUp, Reason: "doubtful-keys", Running: true, LagBytes: "0", LagSecs: "0"},
 		},
 		{
+			"so does a flush that was skipped", &run, ptr(streaming(900, 900)), &run, ptr(with(applied("streaming", 900), func(g *ApplyGroup) { g.FlushesIgnored = 1 })),
+			summary{State: CatchingUp, Reason: "flush-ignored", Running: true, LagBytes: "0", LagSecs: "0"},
+		},
+		{
 			"a target out of memory is the reason", &run, ptr(streaming(900, 900)), &run, ptr(with(applied("streaming", 500), func(g *ApplyGroup) { g.Reason = "target-oom" })),
 			summary{State: CatchingUp, Reason: "target-oom", Running: true, LagBytes: "400", LagSecs: "10"},
 		},

@@ -135,7 +135,23 @@ type ApplyGroup struct {
 	Rejected  []Rejected     `json:"reject_list,omitempty"`
 	Doubts    []Doubtful     `json:"doubt_list,omitempty"`
 	WidthMS   int64          `json:"ttl_width_ms"`
-	Forgotten bool           `json:"forgotten,omitempty"` // what was rejected or doubtful before apply.db was lost
+	// Flushes are commands that emptied databases and were carried out by this
+	// run, Flushed the keys that went; FlushesIgnored were skipped.
+	Flushes        int64 `json:"flushes,omitempty"`
+	Flushed        int64 `json:"flushed_keys,omitempty"`
+	FlushesIgnored int64 `json:"flushes_ignored,omitempty"`
+	Forgotten      bool  `json:"forgotten,omitempty"` // what was rejected or doubtful before apply.db was lost
+}
+
+// skipped says, for each group with flushes that were not carried out, what
+// that means.
+func (a *ApplyFile) skipped() (out []string) {
+	for _, g := range a.Groups {
+		if g.FlushesIgnored > 0 {
+			out = append(out, fmt.Sprintf("group %s: %s", g.ID, skippedText(g.FlushesIgnored)))
+		}
+	}
+	return out
 }
 
 func (f *folder) captureStatus() string { return f.path("status", "capture.json") }

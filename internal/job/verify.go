@@ -63,13 +63,17 @@ func RunVerify(ctx context.Context, o VerifyOptions) error {
 		vo.Sources = append(vo.Sources, verify.Source{Group: g.ID, Addr: g.Addr, Secret: o.SourceSecret})
 	}
 	var known checkpoint.Evictions
+	var skipped []string
 	if a, err := f.readApply(target); err == nil && a != nil {
-		known = a.Evictions
+		known, skipped = a.Evictions, a.skipped()
 	}
 	before := lookForEvictions(ctx, o, target, known)
 	report, err := verify.Run(ctx, vo)
 	after := lookForEvictions(ctx, o, target, before)
 	taint(&report, before, after)
+	for _, text := range skipped {
+		report.Taint(text, false)
+	}
 	console.Done()
 	if o.JSON {
 		if e := json.NewEncoder(o.Out).Encode(&report); e != nil {
@@ -221,7 +225,7 @@ func (f *folder) clearIn(store *checkpoint.Apply, target string, evicted checkpo
 		if err != nil {
 			return err
 		}
-		if rec.Forgotten {
+		if rec.Forgotten || rec.Flushes.Count > 0 {
 			n++
 		}
 		if err := store.Doubts(g, func(checkpoint.Doubt) error { n++; return nil }); err != nil {
@@ -246,6 +250,7 @@ func (f *folder) clearIn(store *checkpoint.Apply, target string, evicted checkpo
 	for i := range a.Groups {
 		g := &a.Groups[i]
 		g.Doubtful, g.DoubtWhy, g.Doubts, g.Held, g.Healed, g.Recopy, g.Forgotten = 0, nil, nil, 0, 0, "", false
+		g.FlushesIgnored = 0
 		// What was rejected is no more than its keys are.
 		l := doubtList{rejects: g.Rejects}
 		if err := l.read(store, g.ID); err != nil {

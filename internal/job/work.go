@@ -152,6 +152,12 @@ func (r *run) openApply(ctx context.Context) error {
 	if r.o.ContinueOnReject {
 		o.OnReject = apply.RejectContinue
 	}
+	switch r.o.OnFlush {
+	case OnFlushScoped:
+		o.OnFlush = apply.FlushScoped
+	case OnFlushIgnore:
+		o.OnFlush = apply.FlushIgnore
+	}
 	if r.o.ReplaceExisting {
 		o.OnExisting = apply.ExistingReplace
 	}
