@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/pace"
 	"tairlift/internal/repl"
 	"tairlift/spool"
 )
@@ -49,6 +50,7 @@ type group struct {
 	renewed    bool       // see awaitsEpoch
 	superseded repl.Epoch // what was doubtful before this epoch is forgotten
 
+	pace    *pace.Share
 	silence silence // shared with whoever asks for the status
 	status  groupStatus
 }
@@ -56,8 +58,8 @@ type group struct {
 func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	g := &group{
 		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, skips: skips{},
-		recopier: newRecopier(j.o.Sources[id], j.o.firstWait),
-		lane:     &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate},
+		recopier: newRecopier(j.o.Sources[id], j.o.firstWait), pace: j.o.Pace.Share(),
+		lane: &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate},
 	}
 	g.lane.silence = &g.silence
 	g.status.Group, g.status.State = id, StateWaiting

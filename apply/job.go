@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/pace"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -77,8 +78,10 @@ type Options struct {
 	// keys are copied again from them. Whatever they answer, or if they do not, the
 	// stream goes on.
 	Sources map[repl.GroupID]Source
-	Log     *slog.Logger     // nil is silent
-	Now     func() time.Time // nil is time.Now
+	// Pace is the budget that all groups share; nil has no limits.
+	Pace *pace.Pacer
+	Log  *slog.Logger     // nil is silent
+	Now  func() time.Time // nil is time.Now
 
 	batch        int           // commands of a batch; 0 goes by the round trip
 	chunkEntries int64         // entries of the RDB sent before replies are read
@@ -121,6 +124,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Pace == nil {
+		o.Pace = pace.New(pace.Limits{}, 0)
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 20 * time.Second
@@ -482,6 +488,7 @@ func (j *Job) Status() []Status {
 	for i, g := range j.groups {
 		out[i] = g.status.get()
 		g.silence.tell(&out[i])
+		out[i].Pace = g.pace.Waiting()
 	}
 	return out
 }

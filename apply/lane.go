@@ -70,6 +70,8 @@ type Lane struct {
 	buf    []byte // the mark that GET returned
 	out    []byte // bytes around a batch
 	rtt    time.Duration
+	sent   time.Time     // when the batch was queued
+	took   time.Duration // waited for its answers, without what lay between Commit and Answer
 
 	hurried atomic.Int64 // when waiting ends, in Unix nanoseconds; 0 is not yet
 }
@@ -294,6 +296,7 @@ func (l *Lane) Queue(b *Batch, m Mark) error {
 	}
 	m.Owner, m.RunID = l.mark.Owner, l.mark.RunID
 	l.next, l.queued = m, len(b.cmds)
+	l.sent = time.Now()
 	if err := l.write(b.buf); err != nil {
 		return err
 	}
@@ -355,6 +358,7 @@ func (l *Lane) Commit(more bool) error {
 		}
 	}
 	l.silence.answered(laneConn)
+	l.took = time.Since(l.sent)
 	if refused != nil {
 		return refused
 	}
@@ -382,7 +386,9 @@ func (l *Lane) Answer(m Mark, tell func(i int, n int64)) (failed []resp.ExecErro
 	if err := l.listen(); err != nil {
 		return nil, err
 	}
+	begun := time.Now()
 	r, err := l.conn.ReadExecInts(tell)
+	l.took += time.Since(begun)
 	l.leave()
 	if err != nil {
 		return nil, err

@@ -97,7 +97,12 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 			if !ok {
 				return nil
 			}
+			commands, bytes := int64(len(c.cmds)), int64(len(c.buf))
+			if err := s.g.pace.Wait(ctx, commands, bytes); err != nil {
+				return err
+			}
 			s.g.silence.asks(id)
+			sent := time.Now()
 			err := s.use(conn, &db, c)
 			if err == nil {
 				err = s.restore(conn, c, id)
@@ -109,6 +114,7 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 				return err
 			}
 			s.g.silence.answered(id)
+			s.g.pace.Took(time.Since(sent), commands, bytes)
 			s.water.done(c)
 			s.free <- c // never full: it has room for every chunk
 		}

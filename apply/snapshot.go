@@ -193,8 +193,10 @@ func (s *snapshot) loadFunction(ctx context.Context, payload []byte) error {
 // decode fills chunks until the RDB's end.
 func (s *snapshot) decode(ctx context.Context) error {
 	var (
-		c   *chunk
-		seq int64
+		c     *chunk
+		seq   int64
+		most  int // entries, and bytes, of a chunk
+		bytes int
 	)
 	send := func(end rdb.Boundary) error {
 		c.end = end
@@ -240,11 +242,12 @@ func (s *snapshot) decode(ctx context.Context) error {
 			}
 			c.reset(seq)
 			seq++
+			most, bytes = s.g.pace.Most(int(s.g.job.o.chunkEntries), chunkBytes)
 		}
 		if err := s.add(ctx, c, e); err != nil {
 			return err
 		}
-		if len(c.buf) >= chunkBytes || c.entries >= s.g.job.o.chunkEntries {
+		if len(c.buf) >= bytes || c.entries >= int64(most) {
 			if err := send(s.dec.Boundary()); err != nil {
 				return err
 			}

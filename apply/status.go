@@ -80,6 +80,9 @@ type Status struct {
 	// FlushesIgnored are those that were skipped, since the job was last known to
 	// be equal.
 	FlushesIgnored int64
+	// Pace says that the group waits, or did within the last second, for a limit
+	// or for a slow target; see package pace.
+	Pace string
 	// DateWidth is the widest uncertainty of a deadline, beyond the clock's.
 	DateWidth time.Duration
 }

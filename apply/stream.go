@@ -123,7 +123,7 @@ func (s *streamer) run(ctx context.Context) error {
 		s.g.arm()
 		cause := s.fill(ctx)
 		if len(s.tr.batch.cmds) > 0 {
-			if err := s.send(); err != nil {
+			if err := s.send(ctx); err != nil {
 				return err
 			}
 			if cause == nil {
@@ -170,7 +170,8 @@ func (s *streamer) run(ctx context.Context) error {
 // damage, a command that stops the group.
 func (s *streamer) fill(ctx context.Context) (cause error) {
 	b := s.tr.batch
-	for ctx.Err() == nil && len(b.cmds) < s.limit && len(b.buf) < batchBytes {
+	commands, bytes := s.g.pace.Most(s.limit, batchBytes)
+	for ctx.Err() == nil && len(b.cmds) < commands && len(b.buf) < bytes {
 		if err := s.putInPlace(); err != nil {
 			return err
 		}
@@ -213,8 +214,9 @@ func (s *streamer) fill(ctx context.Context) (cause error) {
 	return nil
 }
 
-// send lands the batch before, queues the current one and sends its EXEC.
-func (s *streamer) send() error {
+// send lands the batch before, waits for the pace, queues the current batch and
+// sends its EXEC. While it waits, nothing of ours is under way.
+func (s *streamer) send(ctx context.Context) error {
 	b := s.tr.batch
 	if _, err := s.g.addDoubts(s.tr.doubts); err != nil {
 		return err
@@ -232,6 +234,9 @@ func (s *streamer) send() error {
 		if err := s.record(true); err != nil {
 			return err
 		}
+	}
+	if err := s.g.pace.Wait(ctx, int64(len(b.cmds)), int64(len(b.buf))); err != nil {
+		return err
 	}
 	f := &flight{batch: b, mark: s.markOf(b), seen: s.tr.seen}
 	s.tr.seen = counts{}
@@ -276,6 +281,7 @@ func (s *streamer) land() error {
 	if err != nil {
 		return err
 	}
+	s.g.pace.Took(s.lane.took, int64(len(f.batch.cmds)), int64(len(f.batch.buf)))
 	s.marked = s.g.now()
 	s.g.markSeen()
 	before, _ := s.g.doubts.counts()

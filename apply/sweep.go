@@ -398,7 +398,7 @@ func (s *sweep) run(ctx context.Context) error {
 			return err
 		}
 		chunk = append(chunk, foundKey{i: i, db: db, key: slices.Clone(key)})
-		if len(chunk) < sweepChunk {
+		if most, _ := s.g.pace.Most(sweepChunk, batchBytes); len(chunk) < most {
 			return nil
 		}
 		return flush()
@@ -418,6 +418,13 @@ type foundKey struct {
 // delete removes those of the keys that no other group holds at that moment.
 func (s *sweep) delete(ctx context.Context, chunk []foundKey) error {
 	g := s.g
+	bytes := 0
+	for _, k := range chunk {
+		bytes += len(k.key)
+	}
+	if err := g.pace.Wait(ctx, int64(len(chunk)), int64(bytes)); err != nil {
+		return err
+	}
 	others := s.holders.keys()
 	for ctx.Err() == nil {
 		// Most of what the others have done since is read before they are held up.

@@ -60,6 +60,13 @@ func (p *Pacer) Set(l Limits) {
 	p.wake()
 }
 
+// Limits are those set last.
+func (p *Pacer) Limits() Limits {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limits
+}
+
 func limit(b *rate.Limiter, now time.Time, perSecond int64) {
 	if perSecond <= 0 {
 		b.SetLimitAt(now, rate.Inf)
