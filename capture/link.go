@@ -175,6 +175,9 @@ func (l *live) captureRDB() error {
 	var check rdbCheck
 	var size int64
 	r.ring.reset()
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	l.spawn("pile", func() { l.watchPile(ctx) })
 	l.spawn("read", func() {
 		r.ring.close(func() error {
 			rdb, err := l.link.OpenRDB()
@@ -184,7 +187,7 @@ func (l *live) captureRDB() error {
 			size = rdb.Size()
 			r.s.update(func(st *Status) { st.RDBTotal = size })
 			l.mute.Store(size < 0)
-			return l.read(rdb, check.add)
+			return l.read(&pacedReader{ctx: ctx, from: rdb, pace: r.s.pace}, check.add)
 		}())
 	})
 	begun := false

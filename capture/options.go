@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/pace"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -40,6 +41,10 @@ type Options struct {
 	// Room decides whether the spool may grow. nil: always, until the disk is
 	// full.
 	Room Room
+
+	// Pace is the budget at which the RDB is read; it is shared by all sessions.
+	// The stream is never held back. nil: no limit.
+	Pace *pace.Pacer
 
 	// BackoffMin and BackoffMax bound the pause before the next connection,
 	// which doubles from one failure to the next. 0: 100 ms and 5 s.
@@ -127,6 +132,9 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Log = o.Log.With("group", o.Group.String())
+	if o.Pace == nil {
+		o.Pace = pace.New(pace.Limits{}, 0)
+	}
 	if o.Writer.Log == nil {
 		o.Writer.Log = o.Log
 	}

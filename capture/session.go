@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/pace"
 	"tairlift/internal/repl"
 	"tairlift/spool"
 )
@@ -16,6 +17,7 @@ import (
 // Session captures one group. Its methods may be called from any goroutine.
 type Session struct {
 	o        Options
+	pace     *pace.Share
 	roomTold time.Time // when the log was told of a wait for room; Run's
 	resynced bool      // a full sync has begun since the last write that failed for lack of room; Run's
 
@@ -28,8 +30,10 @@ type Session struct {
 
 // New returns a session that does nothing until Run.
 func New(o Options) *Session {
+	o = o.withDefaults()
 	return &Session{
-		o:       o.withDefaults(),
+		o:       o,
+		pace:    o.Pace.Share(),
 		changed: make(chan struct{}),
 		status: Status{
 			Group: o.Group, State: Stopped, Since: time.Now(), Addr: o.Addr, RDBTotal: -1, SourceOffset: -1,

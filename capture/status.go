@@ -28,6 +28,7 @@ const (
 	ReasonQueue       = "full-sync-queue"    // other groups load their RDB first
 	ReasonCut         = "full-sync-cut"      // the link broke within the RDB; a new one is due
 	ReasonDamaged     = "full-sync-damaged"  // what arrived is no RDB, or its CRC64 is wrong; a new one is due
+	ReasonPile        = "full-sync-slow"     // in state full-sync: read so slowly, the source may cut the link
 	ReasonProtocol    = "source-protocol"    // what answers there is no replication source
 	ReasonDiskFull    = "disk-full"          // too little of the disk is free to write on
 	ReasonQuota       = "spool-quota"        // the spool is as large as it may be
@@ -53,7 +54,7 @@ const (
 type Status struct {
 	Group  repl.GroupID
 	State  State
-	Reason string    // a slug while State is waiting or stopped, else empty
+	Reason string    // a slug while State is waiting or stopped, and ReasonPile; else empty
 	Detail string    // the error behind Reason, for people
 	Since  time.Time // State and Reason are what they are since then
 
@@ -62,6 +63,8 @@ type Status struct {
 	EpochReason string      // why this epoch began; empty when an earlier run began it
 	EpochDue    bool        // Options.NewEpoch asks for another epoch, which has not begun
 	ReplID      repl.ReplID // the history followed now; it may differ from the epoch's first
+
+	Pace string // why the RDB is read slowly now, as package pace tells; else empty
 
 	Durable  spool.Durable // what is vouched for
 	RDBTotal int64         // bytes; -1: unknown, as for a diskless RDB
@@ -78,7 +81,11 @@ type Status struct {
 func (s *Session) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.status
+	st := s.status
+	if st.State == FullSync {
+		st.Pace = s.pace.Waiting()
+	}
+	return st
 }
 
 // Changed is closed when the durable position or the state has moved since the

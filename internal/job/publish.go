@@ -62,6 +62,7 @@ var captureHints = map[string]string{
 	capture.ReasonQueue:       "its turn comes when others are through (--max-full-syncs-per-host, --max-full-syncs)",
 	capture.ReasonCut:         "a new full sync begins by itself; if each one is cut, the source's log says why: its BGSAVE fails, or its client-output-buffer-limit or repl-timeout for replicas is too small",
 	capture.ReasonDamaged:     "a new full sync begins by itself; if this stays, the network or the source's memory damages data: check both",
+	capture.ReasonPile:        "read it faster (--capture-max-bandwidth; `tairlift ctl set` changes it at once), or raise the source's client-output-buffer-limit for replicas",
 	capture.ReasonProtocol:    "give --group the address of the group's own server, not of a proxy; capture goes on by itself when the source answers as one",
 	capture.ReasonQuota:       "capture goes on by itself when there is room: `tairlift spool prune --keep applied` removes what is applied, --keep applied does so all the time, or raise --max-spool, which must hold the largest RDB",
 	capture.ReasonDiskFull:    "free some space, or `tairlift spool prune --keep applied`; capture goes on by itself",
