@@ -20,7 +20,7 @@ func (a *applying) paced(t *testing.T, state State) {
 			if st.Reason != "" {
 				t.Fatalf("group %s: got reason %s: %s, want none", st.Group, st.Reason, st.What)
 			}
-			if st.State != state || st.Pace != pace.Limited {
+			if st.State != state || st.Pace != pace.ReasonLimited {
 				return false
 			}
 		}

@@ -64,10 +64,10 @@ func TestSourceCutsWhatGathersTooMuch(t *testing.T) {
 	}
 }
 
-// bulk gives a source some MiB that do not compress.
+// bulk gives a source a MiB that does not compress.
 func bulk(t *testing.T, s *redistest.Server) {
 	t.Helper()
-	s.Do(t, "EVAL", "redis.replicate_commands() for i=1,4096 do local v='' for j=1,26 do v=v..redis.sha1hex(i..':'..j) end redis.call('SET','bulk:'..i,v) end", "0")
+	s.Do(t, "EVAL", "redis.replicate_commands() for i=1,1024 do local v='' for j=1,26 do v=v..redis.sha1hex(i..':'..j) end redis.call('SET','bulk:'..i,v) end", "0")
 }
 
 // TestFullSyncIsReadAtItsPace: the source is acknowledged to meanwhile, what may go
@@ -79,10 +79,10 @@ func TestFullSyncIsReadAtItsPace(t *testing.T) {
 	src.Do(t, "CONFIG", "SET", "client-output-buffer-limit", "slave 1048576 0 0")
 	f := newFolder(t)
 	o := f.options(t, src.Addr)
-	o.Pace = pace.New(pace.Limits{Bytes: 32 << 10}, 0)
+	o.Pace = pace.New(pace.Limits{Bytes: 8 << 10}, 0) // it would take minutes
 	s := start(t, o)
 	s.until("the full sync to be held back", func(st Status) bool {
-		return st.State == FullSync && st.Pace == pace.Limited && st.Durable.RDBBytes > 0
+		return st.State == FullSync && st.Pace == pace.ReasonLimited && st.Durable.RDBBytes > 0
 	})
 	src.Do(t, "SET", "more", strings.Repeat("x", 700<<10)) // which the source keeps for us
 	s.until("the source's limit to be told", func(st Status) bool {
@@ -117,9 +117,9 @@ func TestPacedFullSyncCanBeStopped(t *testing.T) {
 	bulk(t, src)
 	f := newFolder(t)
 	o := f.options(t, src.Addr)
-	o.Pace = pace.New(pace.Limits{Bytes: 1}, 0) // it would take weeks
+	o.Pace = pace.New(pace.Limits{Bytes: 1}, 0) // it would take days
 	s := start(t, o)
-	s.until("the full sync to be held back", func(st Status) bool { return st.State == FullSync && st.Pace == pace.Limited })
+	s.until("the full sync to be held back", func(st Status) bool { return st.State == FullSync && st.Pace == pace.ReasonLimited })
 	s.stop()
 	if st := s.Status(); st.Reason != "" || st.Durable.RDBDone {
 		t.Errorf("got %+v", st)

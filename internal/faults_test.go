@@ -181,7 +181,7 @@ func reasonsOf(t *testing.T) map[string]bool {
 		}
 	}
 	isReason := func(name string) bool { return strings.EqualFold(name, "reason") }
-	for _, dir := range []string{"../capture", "../apply", "../internal/job"} {
+	for _, dir := range []string{"../capture", "../apply", "../internal/job", "../internal/pace"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: got %v, %v", dir, files, err)

@@ -12,7 +12,7 @@ func captureVerb() *cli.Command {
 		&cli.StringFlag{Name: "until", Category: catHow, Usage: "end at a `GOAL`: full (the full phase) or caught-up (what the sources had when that was over)"},
 		waitFlag(),
 	}
-	flags = append(flags, captureFlags()...)
+	flags = append(flags, captureFlags("max-bandwidth")...)
 	flags = append(flags, sourceSecretFlag())
 	return verb(&cli.Command{
 		Name:      "capture",

@@ -76,8 +76,15 @@ func logFlags() []cli.Flag {
 	}
 }
 
-func captureFlags() []cli.Flag {
+// captureFlags are capture's; also is another name for captureMaxBandwidth, where
+// the verb is free to give it one.
+func captureFlags(also string) []cli.Flag {
+	rate := rateFlag(captureMaxBandwidth, job.ParseBandwidth, "read full syncs at `SIZE` per second at most, all groups together; the source keeps its stream meanwhile, see full-sync-slow. 0 is no limit")
+	if also != "" {
+		rate.Aliases = []string{also}
+	}
 	return []cli.Flag{
+		rate,
 		&cli.GenericFlag{Name: "segment-size", Category: catHow, Value: &size{256 << 20}, DefaultText: "256 MiB", Usage: "seal a spool segment at `SIZE`"},
 		&cli.DurationFlag{Name: "segment-age", Category: catHow, Value: time.Hour, DefaultText: "1h", Usage: "seal a spool segment at the age of `DURATION`"},
 		&cli.GenericFlag{Name: "max-spool", Category: catHow, Value: &size{}, DefaultText: "the disk", Usage: "let the spool have `SIZE` at most; at that capture waits (spool-quota)"},
@@ -109,6 +116,9 @@ func keep(c *cli.Context) (job.Keep, time.Duration, error) {
 
 func applyFlags() []cli.Flag {
 	return []cli.Flag{
+		rateFlag(maxOps, job.ParseOps, "write `N` commands per second at most, all groups together; 0 is no limit"),
+		rateFlag(maxBandwidth, job.ParseBandwidth, "write `SIZE` per second at most, all groups together, such as 20MiB; 0 is no limit"),
+		&cli.DurationFlag{Name: backoffLatency, Category: catHow, Value: job.BackoffLatency, DefaultText: job.BackoffLatency.String(), Usage: "slow down when the target's answers take `DURATION` and three times what they did, until they no longer do; 0 never does"},
 		&cli.StringFlag{Name: "target-mode", Category: catHow, Value: "auto", DefaultText: "auto", Usage: "`MODE` of the target: auto or standalone"},
 		&cli.StringFlag{Name: "on-existing", Category: catHow, Value: "refuse", DefaultText: "refuse", Usage: "`POLICY` for a target that holds keys which are not this job's: refuse or replace"},
 		&cli.StringFlag{Name: "on-reject", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a command that the target refuses for good: stop or continue"},
@@ -131,6 +141,32 @@ func (s *size) Set(v string) error {
 }
 
 func (s *size) String() string { return humanize.IBytes(uint64(s.n)) }
+
+// rate is a limit per second.
+type rate struct {
+	n     int64
+	parse func(string) (int64, error)
+}
+
+func (r *rate) Set(v string) (err error) {
+	r.n, err = r.parse(v)
+	return err
+}
+
+// String is exact: it is what an alias is set by.
+func (r *rate) String() string { return strconv.FormatInt(r.n, 10) }
+
+func rateFlag(name string, parse func(string) (int64, error), usage string) *cli.GenericFlag {
+	return &cli.GenericFlag{Name: name, Category: catHow, Value: &rate{parse: parse}, DefaultText: "no limit", Usage: usage}
+}
+
+// rateOf reads a rate; 0 where the verb has none.
+func rateOf(c *cli.Context, name string) int64 {
+	if r, ok := c.Generic(name).(*rate); ok {
+		return r.n
+	}
+	return 0
+}
 
 // percent is a number given as 1% or 0.5%.
 type percent struct{ n float64 }
@@ -257,6 +293,10 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	if s, ok := c.Generic("max-spool").(*size); ok {
 		o.MaxSpool = s.n
 	}
+	o.MaxOps, o.MaxBandwidth, o.CaptureMaxBandwidth = rateOf(c, maxOps), rateOf(c, maxBandwidth), rateOf(c, captureMaxBandwidth)
+	if o.BackoffLatency = c.Duration(backoffLatency); o.BackoffLatency < 0 {
+		fail(usageError("give a duration such as 100ms, or 0 for never", fmt.Sprintf("--%s %s is below 0", backoffLatency, o.BackoffLatency)))
+	}
 	if has(c, "keep") {
 		var bad error
 		o.Keep, o.KeepMargin, bad = keep(c)
@@ -305,6 +345,11 @@ const (
 	newEpoch   = "new-epoch"
 	reseed     = "reseed"
 	maxDeletes = "max-deletes"
+
+	maxOps              = "max-ops"
+	maxBandwidth        = "max-bandwidth"
+	captureMaxBandwidth = "capture-max-bandwidth"
+	backoffLatency      = "backoff-latency"
 )
 
 // once tells whether an argument is to be left out when the command is given

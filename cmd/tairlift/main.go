@@ -81,7 +81,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage:                 "moves a Codis cluster into one Redis-compatible target, and proves it",
 		UsageText:             "tairlift VERB --dir DIR [flags]",
 		CustomAppHelpTemplate: appHelp,
-		Commands:              []*cli.Command{syncVerb(), captureVerb(), applyVerb(), verifyVerb(), statusVerb(), finishVerb(), spoolVerb(), rdbVerb()},
+		Commands:              []*cli.Command{syncVerb(), captureVerb(), applyVerb(), verifyVerb(), statusVerb(), ctlVerb(), finishVerb(), spoolVerb(), rdbVerb()},
 		Writer:                stdout,
 		ErrWriter:             stderr,
 		Version:               version,

@@ -4,7 +4,8 @@
 // The types: [Options] and [RunSync], [RunCapture], [RunApply] are a run;
 // [RunVerify], [RunStatus], [SpoolList], [SpoolCheck] and [SpoolDump] only look;
 // [SpoolPrune] removes what no target needs any more, and [Keep] does so while
-// capture runs; [RunFinish] ends a job on a target, or reopens it; [ShowRDB]
+// capture runs; [RunFinish] ends a job on a target, or reopens it; [RunCtl] asks and
+// changes what a run may do per second; [ShowRDB]
 // shows an RDB file, without any DIR; [Status] is a job at one moment; [Error] is
 // an end that is not a good one, with its exit [Code]; [Console] is stderr.
 //
@@ -17,6 +18,7 @@
 //	capture/capture.db         capture's own store; its lock is that of capture
 //	apply/<target>/apply.db    the store of one target's apply, and its lock
 //	apply/<target>/target.json the target's address
+//	.../ctl.sock               beside each store, while its owner runs: see RunCtl
 //	apply/<target>/finished.json what finish has left: the job is at its end there
 //
 // The first three travel with a copy; the stores of capture and apply never

@@ -28,7 +28,7 @@ func captureFile(p Process, sessions []*session) *CaptureFile {
 		g := CaptureGroup{
 			ID: st.Group, Addr: st.Addr, State: string(st.State), Reason: st.Reason, What: st.Detail, Since: moment(st.Since),
 			Done: s.done.Load(), Epoch: st.Epoch, EpochReason: st.EpochReason, ReplID: st.ReplID,
-			SkewMS: st.ClockSkew.Milliseconds(), Ever: st.EverConnected, Reconnects: st.Reconnects, Durable: st.Durable,
+			SkewMS: st.ClockSkew.Milliseconds(), Ever: st.EverConnected, Reconnects: st.Reconnects, Pace: st.Pace, Durable: st.Durable,
 		}
 		if st.SourceOffset >= 0 && !st.SourceSampledAt.IsZero() {
 			g.Source, g.SampledAt = ptr(st.SourceOffset), ptr(st.SourceSampledAt)
@@ -78,7 +78,7 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtLists, done 
 			Done: done(st.Group), Epoch: st.Epoch, Phase: string(st.Phase), AppliedMS: st.AppliedMS,
 			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown,
 			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: list.why,
-			Held: st.Held, Healed: st.Healed, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
+			Held: st.Held, Healed: st.Healed, Pace: st.Pace, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
 			WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,
 			Flushes: st.Flushes, Flushed: st.Flushed, FlushesIgnored: st.FlushesIgnored,
 		}

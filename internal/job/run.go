@@ -15,6 +15,7 @@ import (
 	"tairlift/apply"
 	"tairlift/capture"
 	"tairlift/checkpoint"
+	"tairlift/internal/pace"
 	"tairlift/internal/repl"
 	"tairlift/spool"
 )
@@ -84,6 +85,14 @@ type Options struct {
 	// sync at a time. 0: 1 and 4.
 	MaxFullSyncsPerHost, MaxFullSyncs int
 
+	// What all groups together may do, per second. 0: no limit. They can be
+	// changed while the run goes on (RunCtl), as can BackoffLatency, from which
+	// latency of the target on apply slows down (0: never).
+	MaxOps              int64 // commands that apply writes
+	MaxBandwidth        int64 // bytes that apply writes
+	CaptureMaxBandwidth int64 // bytes of full syncs that capture reads
+	BackoffLatency      time.Duration
+
 	// Resume is the command that goes on where this one stops.
 	Resume  string
 	Console *Console // nil: silent
@@ -132,6 +141,8 @@ type run struct {
 	doubts       doubtLists
 	trails       trails
 	room         *room // nil without capture
+	capturing    *pace.Pacer
+	applying     *pace.Pacer
 	vouches      *vouches
 	fatal        chan *Error   // cap 1: what ends the whole run
 	claimed      chan struct{} // cap 1: the target is ours, which status should know at once
@@ -158,6 +169,7 @@ func (r *run) run(ctx context.Context) error {
 	r.fatal = make(chan *Error, 1)
 	r.claimed = make(chan struct{}, 1)
 	r.done, r.trails = map[repl.GroupID]bool{}, trails{}
+	r.capturing, r.applying = r.o.pacers()
 	defer r.close()
 	if err := r.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -393,7 +405,7 @@ func (r *run) makeSessions() {
 	for _, group := range r.groups {
 		r.sessions = append(r.sessions, &session{Session: capture.New(capture.Options{
 			SpoolDir: r.f.spoolDir(), Job: r.f.rec.Job, Group: group.ID, Addr: group.Addr, Secret: r.o.SourceSecret,
-			Store: r.captures, Published: published[group.ID], NewEpoch: r.o.NewEpoch, Log: r.log, FullSync: g, MaxWait: r.o.Wait, Room: r.room,
+			Store: r.captures, Published: published[group.ID], NewEpoch: r.o.NewEpoch, Log: r.log, FullSync: g, MaxWait: r.o.Wait, Room: r.room, Pace: r.capturing,
 			Writer: spool.WriterOptions{SegmentBytes: segment, SegmentAge: r.o.SegmentAge, Log: r.log},
 		})})
 	}
@@ -439,7 +451,7 @@ func (r *run) view() *view {
 	v := &view{job: r.f.rec.Job, groups: r.groups, target: r.target, now: time.Now()}
 	if r.withCapture {
 		v.capture = captureFile(p, r.sessions)
-		v.capture.Spool = r.room.state()
+		v.capture.Spool, v.capture.Rate = r.room.state(), captureRate(r.capturing)
 		v.capture.Groups = append(v.capture.Groups, r.apartC...)
 	} else if c, err := r.f.readCapture(); err == nil {
 		v.capture = c
@@ -460,6 +472,7 @@ func (r *run) view() *view {
 		v.apply = r.connecting(p)
 	}
 	if v.apply != nil {
+		v.apply.Rate = applyRate(r.applying)
 		v.apply.Groups = append(v.apply.Groups, r.apartA...)
 	}
 	return v
@@ -478,7 +491,7 @@ func (r *run) connecting(p Process) *ApplyFile {
 				out = *b
 			}
 		}
-		out.State, out.Reason, out.What, out.Hint, out.Done = string(apply.StateWaiting), "target-connecting", "", "", false
+		out.State, out.Reason, out.What, out.Hint, out.Pace, out.Done = string(apply.StateWaiting), "target-connecting", "", "", "", false
 		a.Groups = append(a.Groups, out)
 	}
 	return a

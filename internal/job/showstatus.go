@@ -209,6 +209,16 @@ func (s *Status) Text(w io.Writer) error {
 		}
 		b.WriteByte('\n')
 	}
+	var rates []string
+	if s.Apply != nil && s.Apply.Running && s.Rate.Apply != nil {
+		rates = append(rates, s.Rate.Apply.text())
+	}
+	if s.Capture != nil && s.Capture.Running && s.Rate.Capture != nil {
+		rates = append(rates, s.Rate.Capture.text())
+	}
+	if len(rates) > 0 {
+		fmt.Fprintf(&b, "rate: %s\n", strings.Join(rates, "; "))
+	}
 	b.WriteByte('\n')
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "group\tstate\tepoch\trdb\tsource\tcaptured\tapplied\tlag\tcommands\treason")

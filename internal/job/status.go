@@ -45,6 +45,8 @@ type Status struct {
 	SlotCoverage string `json:"slot_coverage"`
 	// Spool is what capture has published of it; null: never ran here.
 	Spool *SpoolFile `json:"spool"`
+	// Rate is what the halves may do per second, and do or did last.
+	Rate RateStatus `json:"rate"`
 	// Notes are status files that cannot be read, and so are not in here.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -100,6 +102,9 @@ type GroupStatus struct {
 	Flushed        int64 `json:"flushed_keys"`
 	FlushesIgnored int64 `json:"flushes_ignored"` // skipped, by --on-flush ignore
 	Reconnects     int   `json:"reconnects"`
+	// Pace says that the group waits for a limit, or for a slow target, or did
+	// within the last second; empty: neither.
+	Pace string `json:"pace"`
 
 	caughtUp bool
 	applied  bool // RDB counts what is on the target, not what is captured
@@ -161,13 +166,13 @@ func (v *view) status() Status {
 	if v.capture != nil {
 		base.cp = &v.capture.Process
 		base.cRun = base.cp.running(v.now)
-		s.Capture, s.Spool = side(base.cp, base.cRun), v.capture.Spool
+		s.Capture, s.Spool, s.Rate.Capture = side(base.cp, base.cRun), v.capture.Spool, v.capture.Rate
 	}
 	if v.apply != nil {
 		base.ap = &v.apply.Process
 		base.aRun = base.ap.running(v.now)
 		base.evicted = v.apply.Evictions
-		s.Apply = side(base.ap, base.aRun)
+		s.Apply, s.Rate.Apply = side(base.ap, base.aRun), v.apply.Rate
 		if text := evictedText(base.evicted); text != "" {
 			s.Taints = append(s.Taints, text+": "+evictedHint)
 		}
@@ -216,6 +221,7 @@ func (d *sides) status(g Group) GroupStatus {
 	s := GroupStatus{ID: g.ID, Addr: g.Addr, Rejected: []Rejected{}, Doubts: []Doubtful{}}
 	d.numbers(&s)
 	d.state(&s)
+	d.pace(&s)
 	return s
 }
 
@@ -477,6 +483,21 @@ func (d *sides) applying(s *GroupStatus) {
 }
 
 const recopyHint = "they are once the group's source, the master that capture reads from, can be asked: is its address right, and TAIRLIFT_SOURCE_PASSWORD or --source-password-file set for this process too? `tairlift verify --level full` that ends identical clears them as well"
+
+// pace says why a group is slower than it could be. Where nothing else is to be
+// said of a group that is behind, it is its reason too.
+func (d *sides) pace(s *GroupStatus) {
+	switch {
+	case s.State == FullSync && d.cRun:
+		s.Pace = d.c.Pace
+	case d.aRun && s.State != StateStop && s.State != Finished:
+		s.Pace = d.a.Pace
+	}
+	behind := s.State == FullSync || s.State == ApplyingRDB || s.State == CatchingUp
+	if behind && s.Reason == "" {
+		s.Reason = s.Pace
+	}
+}
 
 // decideCaughtUp tells whether nothing is missing of what is known to exist.
 func (d *sides) decideCaughtUp(s *GroupStatus) {

@@ -61,6 +61,7 @@ func (p *Process) running(now time.Time) bool {
 type CaptureFile struct {
 	Process
 	Spool  *SpoolFile     `json:"spool,omitempty"`
+	Rate   *CaptureRate   `json:"rate,omitempty"`
 	Groups []CaptureGroup `json:"groups"`
 }
 
@@ -91,6 +92,7 @@ type CaptureGroup struct {
 	RDBTotal    *int64        `json:"rdb_total"`
 	Ever        bool          `json:"ever_connected"`
 	Reconnects  int           `json:"reconnects"`
+	Pace        string        `json:"pace,omitempty"` // why its full sync is read slowly
 	Durable     spool.Durable `json:"durable"`
 }
 
@@ -99,6 +101,7 @@ type ApplyFile struct {
 	Process
 	Target    string               `json:"target"`
 	Evictions checkpoint.Evictions `json:"evictions"`
+	Rate      *ApplyRate           `json:"rate,omitempty"`
 	Groups    []ApplyGroup         `json:"groups"`
 }
 
@@ -131,6 +134,7 @@ type ApplyGroup struct {
 	DoubtWhy  map[string]int `json:"doubtful_by_reason,omitempty"`
 	Held      int            `json:"held"`             // of Doubtful: those that cannot be copied again
 	Healed    int            `json:"healed"`           // keys that were doubtful, and were copied again
+	Pace      string         `json:"pace,omitempty"`   // why it is slower than it could be
 	Recopy    string         `json:"recopy,omitempty"` // why none can be copied again now
 	Rejected  []Rejected     `json:"reject_list,omitempty"`
 	Doubts    []Doubtful     `json:"doubt_list,omitempty"`

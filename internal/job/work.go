@@ -17,6 +17,7 @@ import (
 // work runs the halves until the goal, a signal, or until nothing is left that
 // could go on; then it stops both cleanly.
 func (r *run) work(ctx context.Context) *Error {
+	defer r.listen()()
 	r.log.Info(r.verb+" starts", r.describe()...)
 	pub := &publisher{r: r, log: r.log, why: map[repl.GroupID]string{}}
 	pubCtx, stopPub := context.WithCancel(context.WithoutCancel(ctx))
@@ -144,7 +145,7 @@ func (r *run) openApply(ctx context.Context) error {
 		SpoolDir: r.f.spoolDir(), StateDir: r.f.applyDir(r.target), Job: r.f.rec.Job, Groups: idsOf(r.groups), Store: r.applies,
 		Addr: r.target, Secret: r.o.TargetSecret, UntilEnd: r.o.Until == UntilEnd, MaxWait: r.o.Wait, Log: r.log,
 		Vouched: r.vouches.of, MaxDeletes: r.o.MaxDeletes, DeletesAgreed: r.o.DeletesAgreed, Reseed: r.o.Reseed, NewEpoch: r.epochsBefore,
-		Sources: map[repl.GroupID]apply.Source{},
+		Sources: map[repl.GroupID]apply.Source{}, Pace: r.applying,
 	}
 	for _, g := range r.groups {
 		o.Sources[g.ID] = apply.Source{Addr: g.Addr, Secret: r.o.SourceSecret}

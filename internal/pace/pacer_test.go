@@ -130,14 +130,14 @@ func TestLimitChangesForWhoWaits(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if s.Waiting() != Limited || p.State().Waits != 3 {
-			t.Errorf("got %q and %d waits, want %q and 3", s.Waiting(), p.State().Waits, Limited)
+		if s.Waiting() != ReasonLimited || p.State().Waits != 3 {
+			t.Errorf("got %q and %d waits, want %q and 3", s.Waiting(), p.State().Waits, ReasonLimited)
 		}
 		time.Sleep(time.Second)
 		p.Set(Limits{})
 		wg.Wait()
 		about(t, "waits whose limit was lifted", time.Since(begun), time.Second)
-		if s.Waiting() != Limited {
+		if s.Waiting() != ReasonLimited {
 			t.Error("a wait that has just ended is not shown")
 		}
 		time.Sleep(recent)
@@ -254,8 +254,8 @@ func TestShareBacksOff(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- s.Wait(t.Context(), 1, 1) }()
 		synctest.Wait()
-		if s.Waiting() != Backing {
-			t.Errorf("got %q, want %q", s.Waiting(), Backing)
+		if s.Waiting() != ReasonBacking {
+			t.Errorf("got %q, want %q", s.Waiting(), ReasonBacking)
 		}
 		if err := <-done; err != nil || time.Since(begun) != mostPause {
 			t.Errorf("got %v after %s, want a pause of %s", err, time.Since(begun), mostPause)

@@ -8,8 +8,8 @@ import (
 
 // Why a share waits.
 const (
-	Limited = "rate-limited" // for a limit
-	Backing = "backing-off"  // for the other side, which answers slowly
+	ReasonLimited = "rate-limited" // for a limit
+	ReasonBacking = "backing-off"  // for the other side, which answers slowly
 )
 
 // Share is one of those that spend a pacer's budget, such as a group. Its methods
@@ -34,7 +34,7 @@ func (s *Share) Wait(ctx context.Context, ops, bytes int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if d := p.backoff.Pause(); d > 0 {
-		end := s.waiting(Backing)
+		end := s.waiting(ReasonBacking)
 		p.sleep(ctx, d)
 		end()
 	}
@@ -47,7 +47,7 @@ func (s *Share) Wait(ctx context.Context, ops, bytes int64) error {
 		return nil
 	}
 	p.waits++
-	defer s.waiting(Limited)()
+	defer s.waiting(ReasonLimited)()
 	if err := p.queue(ctx, s); err != nil {
 		return err
 	}
@@ -119,8 +119,8 @@ func (s *Share) waiting(why string) (end func()) {
 // the other are one wait to a person.
 const recent = time.Second
 
-// Waiting says why the share waits, or has waited within the last second: Limited,
-// Backing, or empty.
+// Waiting says why the share waits, or has waited within the last second: by one of
+// the reasons, or empty.
 func (s *Share) Waiting() string {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
