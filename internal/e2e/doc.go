@@ -15,6 +15,7 @@
 //	TestTargetFaults      every state of a target, and of the way to it, that passes
 //	TestTargetFaultsInTheFullPhase  some of them while an RDB is restored
 //	TestTargetGoesBack    a target that comes back with what it saved earlier
+//	TestRateIsChangedWhileItRuns, TestApplyBacksOffFromASlowTarget  limits, and a slow target
 //	TestEvictionsAreATaint  keys that the target evicts, in status and verify
 //	TestOwner             two processes for one target, with bytes of the first on the way
 //	TestLateApply         deadlines are the source's, however late they are applied

@@ -204,6 +204,15 @@ type status struct {
 	Targets  []string      `json:"targets"`
 	Taints   []string      `json:"taints"`
 	Groups   []groupStatus `json:"groups"`
+	Rate     struct {
+		Apply struct {
+			MaxOps       int64   `json:"max_ops"`
+			MaxBandwidth int64   `json:"max_bandwidth"`
+			BackoffMS    float64 `json:"backoff_latency_ms"`
+			Speed        float64 `json:"speed"`
+			Slowed       int64   `json:"slowed"`
+		} `json:"apply"`
+	} `json:"rate"`
 }
 
 type groupStatus struct {
