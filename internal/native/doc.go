@@ -31,10 +31,12 @@
 //   - A chunk is one command or more, each of at most Options.ChunkBytes unless
 //     one element alone is larger; a string is cut. The Writer holds one chunk.
 //   - Beside its chunk a Writer holds some ten bytes for each pending entry of one
-//     group of a stream, and without a Survey two to four for each entry.
+//     group of a stream, and in the first walk two to four for each entry.
 //   - No command sets when a consumer was seen or active: that is when it is
 //     written. A delivery in the target's future is one of that moment. A target
-//     before 7.0 does not count entries that were added and read.
+//     before 7.0 does not count entries that were added and read. One since 7.0
+//     may know of a stream from before the largest id that was deleted from it,
+//     which RESTORE does not tell.
 //   - A replica of a target before 6.2 does not get consumers that own nothing.
 //   - The deadline of a key is the caller's to set.
 package native

@@ -37,7 +37,12 @@ type block struct {
 
 const blockIDs = 64
 
-func (s *ids) reset() { *s = ids{timed: s.timed, b: s.b[:0], blocks: s.blocks[:0]} }
+func (s *ids) reset() {
+	if cap(s.b) > bufferKeep {
+		s.b, s.blocks = nil, nil
+	}
+	*s = ids{timed: s.timed, b: s.b[:0], blocks: s.blocks[:0]}
+}
 
 func compareIDs(a, b rdb.StreamID) int {
 	return cmp.Or(cmp.Compare(a.MS, b.MS), cmp.Compare(a.Seq, b.Seq))
