@@ -139,12 +139,13 @@ func (p *Pacer) charge(s *Share, now time.Time, ops, bytes int64) {
 		b *rate.Limiter
 		n int64
 	}{{p.ops, ops}, {p.bytes, bytes}} {
-		if c.b.Limit() == rate.Inf {
+		if c.b.Limit() == rate.Inf || c.n <= 0 {
 			continue
 		}
-		for burst := int64(c.b.Burst()); c.n > 0; c.n -= burst { // no reservation is larger
-			c.b.ReserveN(now, int(min(c.n, burst)))
-		}
+		burst := c.b.Burst() // no reservation is larger
+		c.b.SetBurstAt(now, max(burst, int(c.n)))
+		c.b.ReserveN(now, int(c.n))
+		c.b.SetBurstAt(now, burst)
 	}
 }
 
