@@ -24,14 +24,14 @@ type holders struct {
 	set  *spool.KeySet
 	rows []*holder // by the name of the mark
 
-	names *nameFile    // of the keys in set
+	found *found       // the keys in set by their names
 	inDB  map[int]bits // which of set lie in a database, once that was asked
 }
 
 // newHolders takes the marks that the target has. A group of the job without
 // one holds nothing, unless it had one before: then nobody knows.
-func newHolders(g *group, set *spool.KeySet, names *nameFile, marks map[string]repl.GroupID) (*holders, error) {
-	h := &holders{g: g, set: set, names: names, inDB: map[int]bits{}}
+func newHolders(g *group, set *spool.KeySet, names *found, marks map[string]repl.GroupID) (*holders, error) {
+	h := &holders{g: g, set: set, found: names, inDB: map[int]bits{}}
 	for _, key := range slices.Sorted(maps.Keys(marks)) {
 		h.rows = append(h.rows, &holder{id: marks[key], key: key})
 	}
@@ -224,17 +224,19 @@ func (h *holders) cleared(b bits, db int, c command.Cleared) error {
 		clear(b)
 		return nil
 	case c.Slots != nil:
-		return h.eachName(func(i, at int, key []byte) {
+		return h.found.each(func(i, at int, key []byte) error {
 			if at == db && inSlots(c.Slots, key) {
 				b.clear(i)
 			}
+			return nil
 		})
 	case h.inDB[db] == nil:
 		all := newBits(h.set.Len())
-		err := h.eachName(func(i, at int, _ []byte) {
+		err := h.found.each(func(i, at int, _ []byte) error {
 			if at == db {
 				all.set(i)
 			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -245,17 +247,6 @@ func (h *holders) cleared(b bits, db int, c command.Cleared) error {
 		b[i] &^= word
 	}
 	return nil
-}
-
-// eachName calls fn for the keys of the set, some of them twice.
-func (h *holders) eachName(fn func(i, db int, key []byte)) error {
-	return h.names.each(func(db int, key []byte) error {
-		i, ok, err := h.set.Find(spool.FingerprintOf(db, key))
-		if ok {
-			fn(i, db, key)
-		}
-		return err
-	})
 }
 
 // bits is a set of small numbers.

@@ -11,7 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// nameFile keeps names of keys on disk, for the time of a sweep.
+// nameFile keeps names of keys on disk, each with a number, for the time of a
+// sweep.
 type nameFile struct {
 	f   *os.File
 	buf *bufio.Writer
@@ -25,9 +26,10 @@ func newNameFile(path string) (*nameFile, error) {
 	return &nameFile{f: f, buf: bufio.NewWriter(f)}, nil
 }
 
-func (n *nameFile) add(db int, key []byte) error {
-	var head [2 * binary.MaxVarintLen64]byte
-	b := binary.AppendUvarint(head[:0], uint64(db))
+func (n *nameFile) add(i, db int, key []byte) error {
+	var head [3 * binary.MaxVarintLen64]byte
+	b := binary.AppendUvarint(head[:0], uint64(i))
+	b = binary.AppendUvarint(b, uint64(db))
 	b = binary.AppendUvarint(b, uint64(len(key)))
 	_, err := n.buf.Write(b)
 	if err == nil {
@@ -38,7 +40,7 @@ func (n *nameFile) add(db int, key []byte) error {
 
 // each calls fn for every name in the order of add; key is valid during the
 // call.
-func (n *nameFile) each(fn func(db int, key []byte) error) error {
+func (n *nameFile) each(fn func(i, db int, key []byte) error) error {
 	if err := n.buf.Flush(); err != nil {
 		return err
 	}
@@ -49,12 +51,13 @@ func (n *nameFile) each(fn func(db int, key []byte) error) error {
 	r := bufio.NewReader(io.NewSectionReader(n.f, 0, info.Size()))
 	var key []byte
 	for {
-		db, err := binary.ReadUvarint(r)
+		i, err := binary.ReadUvarint(r)
 		if err == io.EOF {
 			return nil
 		}
+		db, derr := binary.ReadUvarint(r)
 		size, serr := binary.ReadUvarint(r)
-		if err = errors.Join(err, serr); err != nil {
+		if err = errors.Join(err, derr, serr); err != nil {
 			return err
 		}
 		if uint64(cap(key)) < size {
@@ -63,7 +66,7 @@ func (n *nameFile) each(fn func(db int, key []byte) error) error {
 		if _, err := io.ReadFull(r, key[:size]); err != nil {
 			return err
 		}
-		if err := fn(int(db), key[:size]); err != nil {
+		if err := fn(int(i), int(db), key[:size]); err != nil {
 			return err
 		}
 	}

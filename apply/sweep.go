@@ -33,7 +33,7 @@ import (
 // way: a sweep that was cut short begins again, and finds less.
 
 const (
-	sweepChunk = 500              // keys that one EXEC deletes at most
+	sweepChunk = 2000             // keys that one EXEC deletes at most
 	sweepBeat  = 10 * time.Second // between two marks while nothing is deleted
 )
 
@@ -119,8 +119,9 @@ type sweep struct {
 	// databases; nil behind an RDB.
 	clears *clearing
 
-	names   *nameFile // of found
-	set     *spool.KeySet
+	names   *found        // the candidates that the target has
+	set     *spool.KeySet // the same, by their fingerprints
+	marks   *control      // on which the marks of others are read; nil until then
 	coming  *spool.KeySet // what the stream behind the RDB names; nil unless it was applied before
 	holders *holders
 	others  map[string]repl.GroupID // their marks on the target
@@ -135,6 +136,9 @@ type sweep struct {
 func (s *sweep) close() {
 	if s.names != nil {
 		s.names.Close()
+	}
+	if s.marks != nil {
+		s.marks.Close()
 	}
 	for _, set := range []*spool.KeySet{s.set, s.coming} {
 		if set != nil {
@@ -253,7 +257,7 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 	if err != nil {
 		return err
 	}
-	if s.names, err = newNameFile(filepath.Join(s.dir, "names")); err != nil {
+	if s.names, err = newFound(filepath.Join(s.dir, "names"), candidates.Len()); err != nil {
 		return err
 	}
 	w := spool.NewKeySet(filepath.Join(s.dir, "found"))
@@ -278,10 +282,11 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 				return nil
 			}
 			fp := spool.FingerprintOf(db, key)
-			if _, ok, err := candidates.Find(fp); err != nil || !ok || s.g.job.existing.untouched(db, key) {
+			i, ok, err := candidates.Find(fp)
+			if err != nil || !ok || s.names.has(i) || s.g.job.existing.untouched(db, key) {
 				return err
 			}
-			return errors.Join(w.Add(fp), s.names.add(db, key))
+			return errors.Join(w.Add(fp), s.names.add(i, db, key))
 		}, pattern...)
 		if err != nil {
 			return err
@@ -296,21 +301,28 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 			s.jobs = append(s.jobs, id)
 		}
 	}
+	s.names.rank()
 	s.set, err = w.Finish(nil)
 	return err
 }
 
 // look brings what the other groups hold up to their marks.
 func (s *sweep) look(ctx context.Context) error {
-	conn, err := s.g.job.dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	keys := s.holders.keys()
+	if len(keys) == 0 {
+		return nil
+	}
+	if s.marks == nil {
+		conn, err := s.g.job.dial(ctx)
+		if err != nil {
+			return err
+		}
+		s.marks = &conn
+	}
 	texts := make([]string, len(keys))
 	for i, key := range keys {
-		if texts[i], _, err = getMark(ctx, conn, key); err != nil {
+		var err error
+		if texts[i], _, err = getMark(ctx, s.marks, key); err != nil {
 			return err
 		}
 	}
@@ -325,16 +337,9 @@ func (s *sweep) list() (n int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	seen := newBits(s.set.Len())
-	err = s.names.each(func(db int, key []byte) error {
-		fp := spool.FingerprintOf(db, key)
-		i, _, err := s.set.Find(fp)
-		if err != nil || seen.has(i) {
-			return err
-		}
-		seen.set(i)
+	err = s.names.each(func(i, db int, key []byte) error {
 		if s.coming != nil {
-			if _, ok, err := s.coming.Find(fp); err != nil || ok {
+			if _, ok, err := s.coming.Find(spool.FingerprintOf(db, key)); err != nil || ok {
 				return err
 			}
 		}
@@ -392,11 +397,7 @@ func (s *sweep) run(ctx context.Context) error {
 		chunk = chunk[:0]
 		return err
 	}
-	err := s.names.each(func(db int, key []byte) error {
-		i, _, err := s.set.Find(spool.FingerprintOf(db, key))
-		if err != nil {
-			return err
-		}
+	err := s.names.each(func(i, db int, key []byte) error {
 		chunk = append(chunk, foundKey{i: i, db: db, key: slices.Clone(key)})
 		if most, _ := s.g.pace.Most(sweepChunk, batchBytes); len(chunk) < most {
 			return nil
@@ -483,19 +484,32 @@ func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
 	if s.g.lane.target.major >= 4 {
 		word = "UNLINK"
 	}
-	for _, k := range chunk {
-		if s.holders.by(k.i) != nil {
-			continue
+	var keys [][]byte // of one database, behind the word
+	flush := func(db int) {
+		if len(keys) == 0 {
+			return
 		}
 		if b == nil {
 			b = &Batch{db: dbNone}
 		}
-		b.use(k.db, 0)
-		b.buf = resp.AppendArrayHeader(b.buf, 2)
+		b.use(db, 0)
+		b.buf = resp.AppendArrayHeader(b.buf, 1+len(keys))
 		b.buf = resp.AppendBulkString(b.buf, word)
-		b.buf = resp.AppendBulk(b.buf, k.key)
+		for _, key := range keys {
+			b.buf = resp.AppendBulk(b.buf, key)
+		}
 		b.added(1, 0)
-		n++
+		n += int64(len(keys))
+		keys = keys[:0]
 	}
+	for i, k := range chunk {
+		if i > 0 && chunk[i-1].db != k.db {
+			flush(chunk[i-1].db)
+		}
+		if s.holders.by(k.i) == nil {
+			keys = append(keys, k.key)
+		}
+	}
+	flush(chunk[len(chunk)-1].db)
 	return b, n
 }
