@@ -29,9 +29,21 @@ type chunk struct {
 	end     rdb.Boundary
 }
 
+// chunkCmd is a command of a chunk, and what to make of its answer.
 type chunkCmd struct {
 	from, to int // the entry's key within chunk.keys
+	at, end  int // the entry's commands within chunk.buf
+	ms       int64
+	kind     cmdKind
 }
+
+type cmdKind uint8
+
+const (
+	cmdPlain   cmdKind = iota
+	cmdRestore         // refused, its value is written by other commands
+	cmdExec            // of the transaction that makes one value
+)
 
 func (c *chunk) reset(seq int64) {
 	if cap(c.buf) > keepBuffer {
@@ -40,16 +52,43 @@ func (c *chunk) reset(seq int64) {
 	*c = chunk{seq: seq, buf: c.buf[:0], cmds: c.cmds[:0], keys: c.keys[:0], db: dbNone}
 }
 
-func (c *chunk) add(e *rdb.Entry, t target) {
-	var n int
-	c.db = e.DB
-	c.buf, n = appendEntry(c.buf, e, t)
-	from := len(c.keys)
-	c.keys = append(c.keys, e.Key...)
-	for range n {
-		c.cmds = append(c.cmds, chunkCmd{from: from, to: len(c.keys)})
+// add appends an entry; x writes what RESTORE does not take. An error, of x,
+// leaves the chunk as it was.
+func (c *chunk) add(e *rdb.Entry, t target, x *natively) error {
+	cmd := chunkCmd{from: len(c.keys), to: len(c.keys) + len(e.Key), at: len(c.buf), ms: e.ExpireMS}
+	first, last := cmdPlain, cmdPlain
+	how, stamp := t.way(e)
+	switch how {
+	case byRestore:
+		first = cmdRestore
+	case byCommands:
+		c.buf, last = append(c.buf, multiCommand...), cmdExec
 	}
+	buf, n, err := t.appendValue(c.buf, e, how, stamp, x)
+	if err != nil {
+		c.buf = c.buf[:cmd.at]
+		return err
+	}
+	if how == byCommands {
+		buf, n = append(buf, execCommand...), n+2
+		c.seen.native++
+	}
+	c.buf, c.db = buf, e.DB
+	c.keys = append(c.keys, e.Key...)
+	cmd.end = len(c.buf)
+	for i := range n {
+		switch cmd.kind = cmdPlain; i {
+		case 0:
+			cmd.kind = first
+		case n - 1:
+			cmd.kind = last
+		}
+		c.cmds = append(c.cmds, cmd)
+	}
+	return nil
 }
+
+var multiCommand = resp.AppendCommandStrings(nil, "MULTI")
 
 // appendEntry encodes one entry: SET for a plain string, RESTORE REPLACE for
 // everything else, with an absolute deadline where the target takes one. An
@@ -89,10 +128,7 @@ func appendEntry(dst []byte, e *rdb.Entry, t target) ([]byte, int) {
 	if e.ExpireMS == ttl {
 		return dst, 1
 	}
-	dst = resp.AppendArrayHeader(dst, 3)
-	word("PEXPIREAT")
-	dst = resp.AppendBulk(dst, e.Key)
-	return resp.AppendBulkInt(dst, e.ExpireMS), 2
+	return appendDeadline(dst, e.Key, e.ExpireMS), 2
 }
 
 // lowWater is the entry boundary below which every chunk was answered.
@@ -147,6 +183,13 @@ func (w *lowWater) due() <-chan struct{} {
 		w.wake = make(chan struct{})
 	}
 	return w.wake
+}
+
+// reached is where the boundary stands.
+func (w *lowWater) reached() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.boundary.Offset
 }
 
 // get returns the boundary, the entries below it, and what was counted among

@@ -2,8 +2,10 @@ package apply
 
 import (
 	"bytes"
+	"errors"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/native"
 	"tairlift/internal/psync"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
@@ -64,16 +66,23 @@ func (s *streamer) putInPlace() error {
 		case v.Absent && !d.Own:
 			d.Held = heldAbsent
 		default:
-			b.copy(d, v, p.at.Offset, s.lane.target)
-			continue
+			err := b.copy(d, v, p.at.Offset, s.tr.payloads)
+			var u *native.UnsupportedError
+			if err == nil {
+				continue
+			} else if !errors.As(err, &u) {
+				return err
+			}
+			d.Held = heldRefused + ": " + u.Why
 		}
 		held = append(held, d)
 	}
 	return s.g.hold(held)
 }
 
-// copy adds what gives a doubtful key its value.
-func (b *Batch) copy(d checkpoint.Doubt, v psync.Value, at repl.Offset, t target) {
+// copy adds what gives a doubtful key its value. An *native.UnsupportedError says
+// that nothing does on this target.
+func (b *Batch) copy(d checkpoint.Doubt, v psync.Value, at repl.Offset, p *payloads) error {
 	b.use(d.DB, at)
 	from, n := len(b.cmds), 1
 	if v.Absent {
@@ -81,11 +90,18 @@ func (b *Batch) copy(d checkpoint.Doubt, v psync.Value, at repl.Offset, t target
 		b.buf = resp.AppendBulkString(b.buf, "DEL")
 		b.buf = resp.AppendBulk(b.buf, d.Key)
 	} else {
-		b.buf, n = appendEntry(b.buf, entryOf(d.Key, v), t)
+		if err := p.ready(); err != nil {
+			return err
+		}
+		var err error
+		if b.buf, n, err = p.appendEntry(b.buf, entryOf(d.Key, v)); err != nil {
+			return err
+		}
 	}
 	b.added(n, at)
 	b.sources++
 	b.copies = append(b.copies, copied{from: from, to: len(b.cmds), doubt: d, at: at})
+	return nil
 }
 
 // entryOf is a value as an RDB would give it. A plain string can be set on
@@ -93,6 +109,7 @@ func (b *Batch) copy(d checkpoint.Doubt, v psync.Value, at repl.Offset, t target
 func entryOf(key []byte, v psync.Value) *rdb.Entry {
 	e := &rdb.Entry{Key: key, ExpireMS: v.DeadlineMS, Payload: v.Payload}
 	typ, body, _, err := rdb.ParseDump(v.Payload)
+	e.Type = typ
 	if err != nil || typ != rdb.TypeString {
 		return e
 	}

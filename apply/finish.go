@@ -182,10 +182,12 @@ func (c *Closing) scanOurs(ctx context.Context) (names []string, err error) {
 }
 
 // TakeOver makes this process the owner of the marks, and ends the connections
-// of sessions that write outside them. It returns the marks as they stand then.
+// of sessions that write outside them, and removes what those have left of a
+// value they were writing. It returns the marks as they stand then.
 // One that cannot be read has no owner and stays as it is.
 func (c *Closing) TakeOver(ctx context.Context, marks []GroupMark) (out []GroupMark, err error) {
 	defer func() { err = c.explain(ctx, err) }()
+	var temp []string // of big values that were cut short
 	for _, m := range marks {
 		if _, err := ParseMark(m.Text); err == nil {
 			if m.Text, err = c.takeOver(ctx, m.Group); err != nil {
@@ -197,6 +199,12 @@ func (c *Closing) TakeOver(ctx context.Context, marks []GroupMark) (out []GroupM
 			return nil, err
 		}
 		out = append(out, m)
+		temp = append(temp, tempKey(c.o.Job, m.Group))
+	}
+	if len(temp) > 0 { // which nobody writes any more
+		if err := removeTemp(ctx, c.conn, c.target, temp); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }

@@ -86,6 +86,8 @@ type Options struct {
 	batch        int           // commands of a batch; 0 goes by the round trip
 	chunkEntries int64         // entries of the RDB sent before replies are read
 	markEntries  int64         // entries of the RDB between two marks
+	heldBytes    int64         // of a value of the RDB; 0 is heldBytes
+	valueChunk   int           // bytes of a chunk of a larger one; 0 is valueChunk
 	firstWait    time.Duration // before the first session after a broken one; 0 is 100 ms
 	settle       time.Duration // before damage in a file of a copy is believed; 0 is settleTime
 	hole         time.Duration // the same for zeros where bytes belong; 0 is holeTime
@@ -106,6 +108,12 @@ type Job struct {
 	dbs    map[int]bool            // databases known to exist on the target
 	runID  string                  // of the target that dbs is about
 	change chan struct{}
+
+	probing   sync.Mutex // guards what follows
+	probed    *accepts
+	probedRun string // of the target that probed is about
+
+	inPlace   sync.Once // tells that the target has no RENAME
 
 	claiming sync.Mutex   // one claim at a time
 	gate     sync.RWMutex // see Lane.gate
@@ -145,6 +153,12 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries
+	}
+	if o.heldBytes == 0 {
+		o.heldBytes = heldBytes
+	}
+	if o.valueChunk == 0 {
+		o.valueChunk = valueChunk
 	}
 	if o.markEntries == 0 {
 		o.markEntries = markEntries

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/native"
+	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 	"tairlift/spool"
@@ -147,19 +149,10 @@ func (s *snapshot) use(conn control, db *int, c *chunk) error {
 
 // restore sends one chunk and reads its replies.
 func (s *snapshot) restore(conn control, c *chunk, id int) error {
-	for buf := c.buf; len(buf) > 0; {
-		if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
-			return err
-		}
-		n, err := conn.Write(buf[:min(len(buf), writePiece)])
-		if err != nil {
-			return err
-		}
-		buf = buf[n:]
-	}
-	if err := conn.Flush(); err != nil {
+	if err := writeAll(conn, c.buf); err != nil {
 		return err
 	}
+	var refusals []refusal // the first of each entry
 	for i, cmd := range c.cmds {
 		if i%readPiece == 0 {
 			if i > 0 {
@@ -170,30 +163,157 @@ func (s *snapshot) restore(conn control, c *chunk, id int) error {
 				return err
 			}
 		}
-		_, err := conn.SkipReply()
-		var se resp.ServerError
+		why, aborted, err := answer(conn, cmd.kind)
+		known := len(refusals) > 0 && refusals[len(refusals)-1].at == cmd.at
 		switch {
-		case err == nil:
-		case !errors.As(err, &se):
+		case err != nil:
 			return err
+		case why == "" || known:
+		case aborted:
+			return refusedExec(why)
 		default:
-			if err := s.failed(c, cmd, se); err != nil {
-				return err
-			}
+			refusals = append(refusals, refusal{cmd, why})
+		}
+	}
+	for _, r := range refusals {
+		if err := s.refused(conn, c, r); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// failed handles a command that the target refused; the others of its chunk
+// refusal is a command that the target refused for good; the others of its chunk
 // are executed.
-func (s *snapshot) failed(c *chunk, cmd chunkCmd, cause resp.ServerError) error {
-	if kind, _ := classify(cause); kind == classWait {
-		return cause
+type refusal struct {
+	chunkCmd
+	why resp.ServerError
+}
+
+// writeAll sends p.
+func writeAll(conn control, p []byte) error {
+	for len(p) > 0 {
+		if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
+			return err
+		}
+		n, err := conn.Write(p[:min(len(p), writePiece)])
+		if err != nil {
+			return err
+		}
+		p = p[n:]
 	}
-	key := c.keys[cmd.from:cmd.to]
+	return conn.Flush()
+}
+
+// answer reads a reply. Why is what the target refuses for good; aborted says
+// that it is a transaction as a whole. What it refuses for a while is an error.
+func answer(conn control, kind cmdKind) (why resp.ServerError, aborted bool, err error) {
+	if kind == cmdExec {
+		r, err := conn.ReadExec()
+		switch {
+		case err != nil:
+			return "", false, err
+		case r.Err != "":
+			return r.Err, true, nil
+		case len(r.Errors) > 0:
+			why = r.Errors[0].Err
+		}
+	} else if _, err := conn.SkipReply(); err != nil && !errors.As(err, &why) {
+		return "", false, err
+	}
+	if why != "" {
+		if kind, _ := classify(why); kind == classWait {
+			return "", false, why
+		}
+	}
+	return why, false, nil
+}
+
+// refused handles an entry that was refused: if that was its payload, the value
+// is made by commands of its kind.
+func (s *snapshot) refused(conn control, c *chunk, r refusal) error {
+	key := c.keys[r.from:r.to]
+	if r.kind == cmdRestore {
+		return s.remake(conn, c, r)
+	}
+	if r.kind == cmdExec { // some of it may be there
+		if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
+			return err
+		}
+		if err := writeAll(conn, resp.AppendCommand(nil, []byte("DEL"), key)); err != nil {
+			return err
+		}
+		if _, _, err := answer(conn, cmdPlain); err != nil {
+			return err
+		}
+	}
+	return s.reject(c.db, key, r.why)
+}
+
+// remake makes a value that RESTORE has refused by commands of its kind, with
+// its deadline.
+func (s *snapshot) remake(conn control, c *chunk, r refusal) error {
+	key := c.keys[r.from:r.to]
+	p := resp.NewParser(0)
+	p.Feed(c.buf[r.at:r.end])
+	sent, ok, err := p.Next()
+	if err != nil || !ok || len(sent.Args) < 4 {
+		return fmt.Errorf("read an entry that was sent: %w", err)
+	}
+	payload := sent.Args[3]
+	typ := payload[0]
+	if rdb.KindOf(typ) == rdb.KindModule {
+		return s.cannot(c.db, key, typ, moduleError(body(payload), r.why))
+	}
+	out, n, err := newNatively(s.target, 0).append(slices.Clone(multiCommand), key, typ, body(payload), r.ms)
+	var u *native.UnsupportedError
+	switch {
+	case errors.As(err, &u):
+		return s.cannot(c.db, key, typ, u)
+	case err != nil:
+		return s.corrupt(err)
+	}
+	if refusesPayload(r.why) && s.target.takes.refuse(typ) {
+		s.g.log.Warn("the target does not RESTORE values of a type: they are written by other commands", "type", rdb.TypeName(typ), "first", string(short(key)), "error", string(r.why))
+	}
+	if err := writeAll(conn, append(out, execCommand...)); err != nil {
+		return err
+	}
+	c.seen.native++
+	why, err := transaction(conn, n+2)
+	if err != nil || why == "" {
+		return err
+	}
+	return s.refused(conn, c, refusal{chunkCmd{from: r.from, to: r.to, kind: cmdExec}, why})
+}
+
+// transaction reads the replies to n commands, MULTI and EXEC among them. Why is
+// what of it the target refuses for good.
+func transaction(conn control, n int) (why resp.ServerError, err error) {
+	for i := range n {
+		kind := cmdPlain
+		if i == n-1 {
+			kind = cmdExec
+		}
+		w, aborted, err := answer(conn, kind)
+		switch {
+		case err != nil:
+			return "", err
+		case w == "" || why != "":
+		case aborted:
+			return "", refusedExec(w)
+		default:
+			why = w
+		}
+	}
+	return why, nil
+}
+
+// reject records an entry that the target refuses; what is behind it is written
+// all the same, unless that is to stop the group.
+func (s *snapshot) reject(db int, key []byte, cause resp.ServerError) error {
 	r := checkpoint.Reject{
-		Group: s.g.id, Epoch: s.epoch, Phase: checkpoint.PhaseRDB, DB: c.db, Keys: [][]byte{slices.Clone(key)},
+		Group: s.g.id, Epoch: s.epoch, Phase: checkpoint.PhaseRDB, DB: db, Keys: [][]byte{slices.Clone(key)},
 		Command: resp.AppendCommandStrings(nil, "RESTORE", string(key[:min(len(key), 4096)])), Error: string(cause), Applied: true,
 	}
 	if s.g.onReject != RejectContinue {

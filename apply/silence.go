@@ -13,13 +13,14 @@ const silentAfter = 3 * time.Second
 const (
 	laneConn = iota
 	restorerConn
+	bigConn = restorerConn + snapshotConns // writes one value at a time
 )
 
 // silence is since when each connection of a group has waited for an answer, in
 // Unix nanoseconds; 0 where none is due. A connection that is made anew goes on
 // waiting for the first one, so that it tells for how long a target has hung. A
 // nil one is told nothing.
-type silence [restorerConn + snapshotConns]atomic.Int64
+type silence [bigConn + 1]atomic.Int64
 
 func (s *silence) asks(conn int) {
 	if s != nil {

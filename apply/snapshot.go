@@ -10,8 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/native"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
+	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 
@@ -20,6 +22,14 @@ const (
 	snapshotConns = 3
 	// markEvery bounds, with markEntries, how far the mark lags the boundary.
 	markEvery = time.Second
+	// heldBytes is up to which size a value is held, and written by one command or
+	// transaction, for which a target answers nobody else: 20 to 70 ms for 1 MiB
+	// of a set, hash or zset.
+	heldBytes = 1 << 20
+	// valueChunk bounds what is sent of a larger one before it is answered.
+	valueChunk = 512 << 10
+	// madeBytes bounds such a transaction.
+	madeBytes = 4 << 20
 )
 
 // snapshot restores one epoch's RDB: one goroutine decodes it into chunks,
@@ -34,6 +44,11 @@ type snapshot struct {
 	full   chan *chunk
 	free   chan *chunk
 	water  lowWater
+
+	// What follows is of the goroutine that decodes.
+	seq    int64     // of the next chunk
+	made   *natively // nil before the target was probed
+	writer *bigWriter
 }
 
 // snapshot restores the RDB of the mark's epoch from the mark's boundary on.
@@ -59,6 +74,9 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 		return err
 	}
 	if err := g.killOlder(ctx); err != nil {
+		return err
+	}
+	if err := g.removeTemp(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -139,6 +157,7 @@ func (g *group) advance(m Mark, seen counts) error {
 // open opens the RDB at the mark's boundary.
 func (s *snapshot) open(ctx context.Context, in *spool.RDBReader, m Mark) error {
 	o := rdb.Options{
+		Hold:            s.g.job.o.heldBytes,
 		NoStringPayload: s.target.setPXAT(),
 		OnAux: func(key, value []byte) {
 			if string(key) == "lua" && s.aux == nil { // Redis 4.0 to 6.2 keep scripts here
@@ -184,21 +203,50 @@ func (s *snapshot) loadFunction(ctx context.Context, payload []byte) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err = conn.Do(ctx, "FUNCTION", "RESTORE", string(payload), "REPLACE"); err != nil {
+	_, err = conn.Do(ctx, "FUNCTION", "RESTORE", string(payload), "REPLACE")
+	if refusedForGood(err) { // the payload of a newer server, perhaps: its text is the same
+		var code []byte
+		if _, _, err := rdb.Elements(rdb.TypeString, body(payload), func(e rdb.Element) error { code = append(code, e.A...); return nil }); err != nil {
+			return s.corrupt(err)
+		}
+		_, err = conn.Do(ctx, "FUNCTION", "LOAD", "REPLACE", string(code))
+	}
+	if refusedForGood(err) {
+		return &StopError{
+			Reason: "functions-refused",
+			What:   fmt.Sprintf("group %s: the target refuses a function library of the source: %v", s.g.id, err),
+			Hint:   "the target may lack what the library needs (an engine, a command, the right to FUNCTION): mend that, or delete the library on the source (FUNCTION DELETE) and start over",
+			Err:    err,
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("load a function library: %w", err)
 	}
 	return nil
 }
 
-// decode fills chunks until the RDB's end.
+// refusedForGood tells whether the target will never do what it was asked.
+func refusedForGood(err error) bool {
+	var se resp.ServerError
+	if !errors.As(err, &se) {
+		return false
+	}
+	kind, _ := classify(se)
+	return kind == classPermanent
+}
+
+// decode fills chunks until the RDB's end, and writes big values itself.
 func (s *snapshot) decode(ctx context.Context) error {
+	defer func() { s.writer.close() }()
 	var (
 		c     *chunk
-		seq   int64
 		most  int // entries, and bytes, of a chunk
 		bytes int
 	)
 	send := func(end rdb.Boundary) error {
+		if c == nil {
+			return nil
+		}
 		c.end = end
 		// What a chunk replaces is recorded before it may be on the target: another
 		// epoch may begin before the mark has come this far.
@@ -216,18 +264,13 @@ func (s *snapshot) decode(ctx context.Context) error {
 	for {
 		before := s.dec.Boundary()
 		e, err := s.dec.Next()
-		var fe *rdb.FormatError
 		switch {
 		case s.aux != nil:
 			return s.aux
-		case err == io.EOF && c != nil:
-			return send(s.dec.Boundary())
 		case err == io.EOF:
-			return nil
-		case errors.As(err, &fe):
-			return s.corrupt(err)
+			return send(s.dec.Boundary())
 		case err != nil:
-			return s.g.spoolErr(err)
+			return s.readErr(err)
 		}
 		if c != nil && c.db != dbNone && c.db != e.DB {
 			if err := send(before); err != nil {
@@ -240,14 +283,20 @@ func (s *snapshot) decode(ctx context.Context) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			c.reset(seq)
-			seq++
+			c.reset(s.seq)
+			s.seq++
 			most, bytes = s.g.pace.Most(int(s.g.job.o.chunkEntries), chunkBytes)
 		}
-		if err := s.add(ctx, c, e); err != nil {
+		err = s.add(ctx, c, e, before)
+		if errors.Is(err, errLarge) {
+			if err = send(before); err == nil {
+				err = s.big(ctx, e, before)
+			}
+		}
+		if err != nil {
 			return err
 		}
-		if len(c.buf) >= bytes || c.entries >= int64(most) {
+		if c != nil && (len(c.buf) >= bytes || c.entries >= int64(most)) {
 			if err := send(s.dec.Boundary()); err != nil {
 				return err
 			}
@@ -255,11 +304,24 @@ func (s *snapshot) decode(ctx context.Context) error {
 	}
 }
 
-// add puts an entry into a chunk.
-func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry) error {
-	c.entries++
+// readErr is an error of the decoder.
+func (s *snapshot) readErr(err error) error {
+	var fe *rdb.FormatError
+	if errors.As(err, &fe) {
+		return s.corrupt(err)
+	}
+	return s.g.spoolErr(err)
+}
+
+// add puts an entry, which begins behind before, into a chunk. errLarge says
+// that it is to be written by itself.
+func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry, before rdb.Boundary) error {
 	if isOurs(e.Key) {
+		c.entries++
 		c.seen.ignored++
+		if err := s.dec.Skip(); err != nil {
+			return s.readErr(err)
+		}
 		return nil
 	}
 	if c.db != e.DB {
@@ -267,12 +329,42 @@ func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry) error {
 			return err
 		}
 	}
-	s.g.job.existing.replaced(s.g.id, s.epoch, e.DB, e.Key, s.dec.Boundary().Offset)
+	if err := s.probe(ctx, e); err != nil {
+		return err
+	}
 	if e.ExpireMS != 0 && e.ExpireMS <= s.g.now().UnixMilli() {
 		c.seen.expired++
 	}
-	c.add(e, s.target)
+	// At the first byte of it: the mark is behind that when it is behind the entry.
+	s.g.job.existing.replaced(s.g.id, s.epoch, e.DB, e.Key, before.Offset+1)
+	if e.Unread {
+		return errLarge
+	}
+	if err := c.add(e, s.target, s.made); err != nil {
+		var u *native.UnsupportedError
+		switch {
+		case errors.Is(err, errLarge):
+			return err
+		case !errors.As(err, &u):
+			return s.corrupt(err)
+		}
+		if err := s.cannot(e.DB, e.Key, e.Type, u); err != nil {
+			return err
+		}
+	}
+	c.entries++
 	return nil
+}
+
+// probe finds out what the target takes, once, when an entry needs it.
+func (s *snapshot) probe(ctx context.Context, e *rdb.Entry) (err error) {
+	if s.target.takes != nil || e.IsString && !e.Unread && (e.ExpireMS == 0 || s.target.setPXAT()) {
+		return nil
+	}
+	if s.target.takes, err = s.g.job.accepts(ctx, s.target); err == nil {
+		s.made = newNatively(s.target, madeBytes)
+	}
+	return err
 }
 
 func (s *snapshot) corrupt(err error) error {

@@ -79,7 +79,7 @@ func TestTheRDBPhaseResumesFromItsMark(t *testing.T) {
 	r.stopCapture()
 	entries := int64(2*150*5 + 200)
 	restores := func(args [][]byte) bool {
-		return isWord(args, "RESTORE") || isWord(args, "SET") && !isOurs(args[1])
+		return (isWord(args, "RESTORE") || isWord(args, "SET")) && !isOurs(args[1])
 	}
 
 	t.Run("connections that break", func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestAnEntryThatTheTargetRefuses(t *testing.T) {
 	r.capture()
 	r.stopCapture()
 	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
-		if isWord(args, "RESTORE") && string(args[1]) == "bad" {
+		if (isWord(args, "RESTORE") || isWord(args, "RPUSH")) && string(args[1]) == "bad" {
 			return redistest.Reject("ERR Bad data format")
 		}
 		return redistest.Pass()

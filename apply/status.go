@@ -56,6 +56,7 @@ type Status struct {
 	Commands  int64 // of the source's stream, executed on the target
 	Ignored   int64 // commands and entries never sent: PINGs, heartbeats, ...
 	Unknown   int64 // commands passed through that no table knows
+	Native    int64 // values of the RDB written by commands of their kind, not by RESTORE
 	Expired   int64 // keys whose deadline had passed when they were sent
 	Rejects   int   // those with a key that is doubtful still, or with none
 	Doubtful  int   // keys whose value may differ from the source's
@@ -74,6 +75,8 @@ type Status struct {
 	// Forgotten says that an earlier apply.db was lost, and that what it held
 	// as rejected or doubtful is not known.
 	Forgotten bool
+	// Writing is the value that is written in chunks now, or nil.
+	Writing *Writing
 	// Flushes are the commands that emptied databases and were carried out since
 	// this process began, and Flushed the keys that those have deleted.
 	Flushes, Flushed int64
@@ -85,6 +88,14 @@ type Status struct {
 	Pace string
 	// DateWidth is the widest uncertainty of a deadline, beyond the clock's.
 	DateWidth time.Duration
+}
+
+// Writing is a value that is written in chunks.
+type Writing struct {
+	DB    int
+	Key   string // up to 64 bytes of it
+	Kind  string
+	Bytes int64 // of the RDB, read of it
 }
 
 type groupStatus struct {
@@ -145,6 +156,7 @@ func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 		st.Ignored += seen.ignored
 		st.Unknown += seen.unknown
 		st.Expired += seen.expired
+		st.Native += seen.native
 		st.DateWidth = max(st.DateWidth, seen.width)
 	})
 }

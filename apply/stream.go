@@ -99,6 +99,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 	}
+	s.tr.payloads = &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.lane.target) }}
 	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)

@@ -25,6 +25,7 @@ type target struct {
 	evicted      int64         // keys, since it started; -1 is not known
 	policy       string        // maxmemory-policy
 	keyspace     map[int]int64 // database -> keys
+	takes        *accepts      // nil: not probed
 }
 
 func (t target) caps() command.Caps {

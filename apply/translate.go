@@ -23,6 +23,7 @@ type translator struct {
 	clock    *offsetClock
 	caps     command.Caps
 	scripts  *scripts
+	payloads *payloads            // nil: the target takes them all
 	proveDB  func(db int) error   // checks once that the target has a database
 	skip     map[repl.Offset]bool // ends of commands that were rejected for good
 	existing *existing            // nil unless the target held keys of its own
@@ -53,6 +54,7 @@ type counts struct {
 	ignored int64         // PUBLISH, PING, SCRIPT, heartbeats: never sent
 	unknown int64         // not in the command table, passed through
 	expired int64         // deadlines that had passed when they were translated
+	native  int64         // values written by commands of their kind, as the target does not RESTORE them
 	width   time.Duration // the widest uncertainty of a date
 }
 
@@ -60,6 +62,7 @@ func (c *counts) add(o counts) {
 	c.ignored += o.ignored
 	c.unknown += o.unknown
 	c.expired += o.expired
+	c.native += o.native
 	c.width = max(c.width, o.width)
 }
 
@@ -223,6 +226,11 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
 	if err != nil {
 		return t.stop("stream-corrupt", c, "cannot be read: "+err.Error(), "report this with the source's version: the stream holds a command no server sends")
+	}
+	if t.payloads.has(spec, args) {
+		if buf, n, err = t.payloads.rewrite(buf, len(b.buf), n, spec, args); err != nil {
+			return err
+		}
 	}
 	b.buf = buf
 	b.added(n, c.End)

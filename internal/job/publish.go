@@ -79,11 +79,14 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtLists, done 
 			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown,
 			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: list.why,
 			Held: st.Held, Healed: st.Healed, Pace: st.Pace, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
-			WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,
+			Native: st.Native, WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,
 			Flushes: st.Flushes, Flushed: st.Flushed, FlushesIgnored: st.FlushesIgnored,
 		}
 		if st.Phase == checkpoint.PhaseStream {
 			g.Applied, g.Marked = ptr(st.Applied), ptr(st.Marked)
+		}
+		if w := st.Writing; w != nil {
+			g.Writing = &Writing{DB: w.DB, Key: w.Key, Kind: w.Kind, Bytes: w.Bytes}
 		}
 		if !st.MarkSeen.IsZero() {
 			g.MarkSeen = ptr(st.MarkSeen)

@@ -230,6 +230,9 @@ func (s *Status) Text(w io.Writer) error {
 	t.Flush()
 	for i := range s.Groups {
 		g := &s.Groups[i]
+		if w := g.RDB.Writing; w != nil {
+			fmt.Fprintf(&b, "\ngroup %s: writes %s %q of database %d, %s of the RDB so far\n", g.ID, w.Kind, w.Key, w.DB, humanize.IBytes(uint64(max(w.Bytes, 0))))
+		}
 		if g.What != "" {
 			fmt.Fprintf(&b, "\n%s%s\n", oneLine(about(g.ID, g.What)), g.sinceText())
 		}

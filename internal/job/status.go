@@ -116,6 +116,19 @@ type RDBStatus struct {
 	Done  int64  `json:"bytes_done"`
 	Total *int64 `json:"bytes_total"`
 	Keys  *int64 `json:"keys"`
+	// Native are values that the target does not RESTORE, or that are large: they
+	// are written by commands of their kind.
+	Native int64 `json:"native"`
+	// Writing is the large value that is being written, or null.
+	Writing *Writing `json:"writing"`
+}
+
+// Writing is a large value that is being written.
+type Writing struct {
+	DB    int    `json:"db"`
+	Key   string `json:"key"` // up to 64 bytes of it
+	Kind  string `json:"type"`
+	Bytes int64  `json:"bytes"` // of the RDB, read of it
 }
 
 // view is all that a status is made from.
@@ -256,6 +269,10 @@ func (d *sides) numbers(s *GroupStatus) {
 			s.applied = true
 			s.Epoch, s.Applied, s.TTL = ptr(a.Epoch), a.Applied, ptr("exact")
 			s.RDB.Done, s.RDB.Keys = a.RDBDone, ptr(a.Keys)
+			s.RDB.Native = a.Native
+			if d.aRun {
+				s.RDB.Writing = a.Writing
+			}
 			if a.RDBTotal != nil {
 				s.RDB.Total = a.RDBTotal
 			}

@@ -125,6 +125,8 @@ type ApplyGroup struct {
 	RDBDone   int64          `json:"rdb_done"`
 	RDBTotal  *int64         `json:"rdb_total"`
 	Keys      int64          `json:"keys"`
+	Native    int64          `json:"native"` // values written by commands of their kind
+	Writing   *Writing       `json:"writing,omitempty"`
 	Commands  int64          `json:"commands"`
 	Ignored   int64          `json:"ignored"`
 	Unknown   int64          `json:"unknown"`

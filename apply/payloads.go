@@ -1,0 +1,129 @@
+package apply
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"tairlift/internal/command"
+	"tairlift/internal/rdb"
+	"tairlift/internal/resp"
+)
+
+// payloads gives the target values that come as payloads behind the RDB: in
+// commands of the stream, and in copies of doubtful keys. Those that it does not
+// take by RESTORE become commands that make the value, in the same EXEC. It is
+// probed when the first one comes.
+type payloads struct {
+	target target
+	probe  func() (*accepts, error)
+	made   *natively
+}
+
+func (p *payloads) ready() (err error) {
+	if p.target.takes != nil {
+		return nil
+	}
+	if p.target.takes, err = p.probe(); err == nil {
+		p.made = newNatively(p.target, 0)
+	}
+	return err
+}
+
+// appendEntry appends what writes an entry: n commands. An error but of the probe
+// says that nothing makes it.
+func (p *payloads) appendEntry(dst []byte, e *rdb.Entry) (out []byte, n int, err error) {
+	how, stamp := p.target.way(e)
+	return p.target.appendValue(dst, e, how, stamp, p.made)
+}
+
+// each calls fn with the payloads in a command of the source, until it returns
+// false.
+func eachPayload(spec *command.Spec, args [][]byte, fn func(payload []byte) bool) bool {
+	switch spec.Name {
+	case "RESTORE", "RESTORE-ASKING":
+		return len(args) < 4 || fn(args[3])
+	case "SLOTSRESTORE":
+		for i := 3; i < len(args); i += 3 {
+			if !fn(args[i]) {
+				return false
+			}
+		}
+	case "SLOTSRESTORE-ASYNC":
+		return len(args) < 5 || !bytes.EqualFold(args[1], []byte("object")) || fn(args[4])
+	}
+	return true
+}
+
+// has tells whether a command of the source holds a payload.
+func (p *payloads) has(spec *command.Spec, args [][]byte) bool {
+	return p != nil && !eachPayload(spec, args, func([]byte) bool { return false })
+}
+
+// rewrite replaces, among the n commands that begin at from and stand for one of
+// the source, each RESTORE that the target does not take. What nothing can make
+// stays: the target says why.
+func (p *payloads) rewrite(buf []byte, from, n int, spec *command.Spec, args [][]byte) ([]byte, int, error) {
+	if err := p.ready(); err != nil {
+		return buf, n, err
+	}
+	taken := eachPayload(spec, args, func(payload []byte) bool {
+		stamp, ok := p.restorable(payload)
+		return ok && stamp == versionOf(payload)
+	})
+	if taken {
+		return buf, n, nil
+	}
+	parser := resp.NewParser(0)
+	parser.Feed(buf[from:])
+	out, count := slices.Clone(buf[:from]), 0
+	for range n {
+		c, ok, err := parser.Next()
+		if err != nil || !ok {
+			return buf, n, fmt.Errorf("read a command that was translated: %w", err)
+		}
+		var m int
+		if out, m = p.appendCommand(out, c); m > 0 {
+			count += m
+			continue
+		}
+		out, count = append(out, c.Raw...), count+1
+	}
+	return out, count, nil
+}
+
+func (p *payloads) restorable(payload []byte) (stamp int, ok bool) {
+	if len(payload) <= footer {
+		return versionOf(payload), true // the target says what is wrong with it
+	}
+	return p.target.takes.restorable(payload[0], payload)
+}
+
+// appendCommand appends what stands for a RESTORE; n is 0 when it is to be sent
+// as it is.
+func (p *payloads) appendCommand(dst []byte, c resp.Command) (out []byte, n int) {
+	if len(c.Args) < 5 || !bytes.EqualFold(c.Args[0], []byte("RESTORE")) {
+		return dst, 0
+	}
+	payload := c.Args[3]
+	switch stamp, ok := p.restorable(payload); {
+	case ok && stamp == versionOf(payload):
+		return dst, 0
+	case ok:
+		restamp(payload, stamp) // in the parser's own bytes
+		return resp.AppendCommand(dst, c.Args...), 1
+	}
+	ms := int64(0)
+	if slices.ContainsFunc(c.Args[4:], func(a []byte) bool { return bytes.EqualFold(a, []byte("ABSTTL")) }) {
+		var err error
+		if ms, err = strconv.ParseInt(string(c.Args[2]), 10, 64); err != nil {
+			return dst, 0
+		}
+	}
+	out, n, err := p.made.append(dst, c.Args[1], payload[0], body(payload), ms)
+	if err != nil {
+		return dst, 0
+	}
+	return out, n
+}
