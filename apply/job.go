@@ -113,7 +113,7 @@ type Job struct {
 	probed    *accepts
 	probedRun string // of the target that probed is about
 
-	inPlace   sync.Once // tells that the target has no RENAME
+	inPlace sync.Once // tells that the target has no RENAME
 
 	claiming sync.Mutex   // one claim at a time
 	gate     sync.RWMutex // see Lane.gate

@@ -59,6 +59,12 @@ func value(t *testing.T, s *redistest.Server, db int, key string) string {
 			parts = append(parts, s.DoIn(t, db, append([]string{"HMGET", key}, parts...)...).String())
 		}
 		return strings.Join(parts, " ")
+	case "stream":
+		text := s.DoIn(t, db, "XRANGE", key, "-", "+").String() + s.DoIn(t, db, "XINFO", "GROUPS", key).String()
+		for _, p := range s.DoIn(t, db, "XPENDING", key, "group", "-", "+", "1000").Elems {
+			text += " " + p.Elems[0].String() + " " + p.Elems[1].String() + " " + p.Elems[3].String() // not for how long it is idle
+		}
+		return text
 	default:
 		return typ
 	}

@@ -281,7 +281,7 @@ func TestStatusJSON(t *testing.T) {
 	}
 	check(empty, `{"job": "0a000000000000000000000000000000", "caught_up": false, "taints": [], "running": false, "target": null, "targets": [], "groups": [
 		{"id": 1, "state": "waiting", "reason": "", "epoch": null, "source_offset": null, "captured_offset": null, "applied_offset": null,
-		 "lag_bytes": null, "lag_seconds": null, "ttl": null, "rdb": {"bytes_done": 0, "bytes_total": null, "keys": null},
+		 "lag_bytes": null, "lag_seconds": null, "ttl": null, "rdb": {"bytes_done": 0, "bytes_total": null, "keys": null, "native": 0, "writing": null},
 		 "commands_applied": null, "rejects": null, "doubtful": null}]}`)
 	run := process(t, UntilStopped)
 	v.target = "t:1"
@@ -291,7 +291,7 @@ func TestStatusJSON(t *testing.T) {
 	})}}
 	check(v.status(), `{"caught_up": false, "taints": ["2 rejects in group 1", "37 doubtful keys in group 1 (reject, unread)"], "running": true, "target": "t:1", "groups": [
 		{"id": 1, "state": "catching-up", "reason": "doubtful-keys", "epoch": 1, "source_offset": 900, "captured_offset": 900, "applied_offset": 800,
-		 "lag_bytes": 100, "lag_seconds": 10, "ttl": "exact", "rdb": {"bytes_done": 1000, "bytes_total": 1000, "keys": 7},
+		 "lag_bytes": 100, "lag_seconds": 10, "ttl": "exact", "rdb": {"bytes_done": 1000, "bytes_total": 1000, "keys": 7, "native": 0, "writing": null},
 		 "commands_applied": 70, "rejects": 2, "doubtful": 37}]}`)
 }
 
