@@ -60,8 +60,9 @@ func (a *accepts) restorable(typ byte, payload []byte) (stamp int, ok bool) {
 	if slices.ContainsFunc(a.versions, func(v int) bool { return v == has || has < v && v <= sharedVersions }) {
 		return has, true
 	}
+	least := rdb.MinVersion(typ)
 	for _, v := range slices.Backward(a.versions) {
-		if v < has && v >= rdb.MinVersion(typ) {
+		if v < has && least > 0 && v >= least {
 			return v, true
 		}
 	}

@@ -398,7 +398,7 @@ func (s *snapshot) bigModule(ctx context.Context, e *rdb.Entry, before rdb.Bound
 	defer in.Close()
 	done := &chunk{seq: s.seq, entries: 1}
 	s.seq++
-	whole, err := rdb.Resume(in, before, rdb.Options{MaxBytes: s.target.takes.maxBulk}).Next()
+	whole, err := rdb.Resume(in, before, rdb.Options{MaxBytes: s.target.takes.maxBulk, OldestVersion: true}).Next()
 	switch {
 	case errors.Is(err, rdb.ErrTooLarge):
 		err = s.reject(e.DB, e.Key, resp.ServerError(fmt.Sprintf("the value is larger than the target takes (its proto-max-bulk-len is %d)", s.target.takes.maxBulk)))

@@ -254,6 +254,39 @@ func TestABigValueThatIsCutIsRemovedByWhoeverComesNext(t *testing.T) {
 	r.noTemp("again")
 }
 
+// A RENAME that a hung connection holds is never executed behind the session that
+// took its place, whose stream has removed the key since.
+func TestALateRenameIsNotExecuted(t *testing.T) {
+	r := newRig(t, 1)
+	s := r.sources[0]
+	bigKinds(t, s)
+	r.capture()
+	for db := range 2 {
+		s.DoIn(t, db, "DEL", "hash", "list", "set", "zset", "string")
+	}
+	r.stopCapture()
+	held := make(chan struct{}, 1)
+	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+		if isWord(args, "RENAME") && strings.HasPrefix(string(args[1]), "tairlift:tmp:") {
+			held <- struct{}{}
+			return redistest.Hang()
+		}
+		return redistest.Pass()
+	})
+	a := r.start(small(Options{Addr: proxy.Addr, Timeout: time.Hour}))
+	<-held
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.applyAll(small(Options{}))
+	if n := proxy.Release(); n == 0 {
+		t.Error("bytes that came late: got none")
+	}
+	proxy.Close()
+	sameKeys(t, "behind a late RENAME", r.target, s)
+	r.noTemp("behind a late RENAME")
+}
+
 // Where a command is missing, or is not for the account, values are written all
 // the same.
 func TestValuesWithoutRestoreOrRename(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 	"tairlift/internal/native"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
-	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 
@@ -159,6 +158,7 @@ func (s *snapshot) open(ctx context.Context, in *spool.RDBReader, m Mark) error 
 	o := rdb.Options{
 		Hold:            s.g.job.o.heldBytes,
 		NoStringPayload: s.target.setPXAT(),
+		OldestVersion:   true,
 		OnAux: func(key, value []byte) {
 			if string(key) == "lua" && s.aux == nil { // Redis 4.0 to 6.2 keep scripts here
 				s.aux = s.g.scripts.keep(value)
@@ -187,52 +187,6 @@ func (s *snapshot) open(ctx context.Context, in *spool.RDBReader, m Mark) error 
 	}
 	s.dec = rdb.Resume(in, rdb.Boundary{Offset: m.RDB, DB: m.RDBDB, Version: version}, o)
 	return nil
-}
-
-// loadFunction brings a library of Redis 7 functions to the target.
-func (s *snapshot) loadFunction(ctx context.Context, payload []byte) error {
-	if s.target.major < 7 {
-		return &StopError{
-			Reason: "functions-unsupported",
-			What:   fmt.Sprintf("group %s: the source has function libraries, which the target's version %s does not know", s.g.id, s.target.version),
-			Hint:   "use a target of version 7.0 or later, or delete the libraries on the source (FUNCTION DELETE) and start over",
-		}
-	}
-	conn, err := s.outside(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_, err = conn.Do(ctx, "FUNCTION", "RESTORE", string(payload), "REPLACE")
-	if refusedForGood(err) { // the payload of a newer server, perhaps: its text is the same
-		var code []byte
-		if _, _, err := rdb.Elements(rdb.TypeString, body(payload), func(e rdb.Element) error { code = append(code, e.A...); return nil }); err != nil {
-			return s.corrupt(err)
-		}
-		_, err = conn.Do(ctx, "FUNCTION", "LOAD", "REPLACE", string(code))
-	}
-	if refusedForGood(err) {
-		return &StopError{
-			Reason: "functions-refused",
-			What:   fmt.Sprintf("group %s: the target refuses a function library of the source: %v", s.g.id, err),
-			Hint:   "the target may lack what the library needs (an engine, a command, the right to FUNCTION): mend that, or delete the library on the source (FUNCTION DELETE) and start over",
-			Err:    err,
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("load a function library: %w", err)
-	}
-	return nil
-}
-
-// refusedForGood tells whether the target will never do what it was asked.
-func refusedForGood(err error) bool {
-	var se resp.ServerError
-	if !errors.As(err, &se) {
-		return false
-	}
-	kind, _ := classify(se)
-	return kind == classPermanent
 }
 
 // decode fills chunks until the RDB's end, and writes big values itself.
