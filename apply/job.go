@@ -45,9 +45,13 @@ type Options struct {
 	Addr     string // of the target, host:port
 	Secret   resp.Secret
 
+	// JobGroups are all groups of the job, of which Groups may be some.
+	JobGroups []repl.GroupID
+
 	OnReject   RejectPolicy   // zero: stop
 	OnExisting ExistingPolicy // zero: refuse
 	OnFlush    FlushPolicy    // zero: stop
+	OnUnknown  UnknownPolicy  // zero: pass
 	// MaxDeletes is how many of a group's keys may be deleted behind a new full
 	// sync, in percent, before a person has to agree; DeletesAgreed says that
 	// one has named it, and so agrees also where another job shares the target.

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"errors"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -56,11 +57,13 @@ type Status struct {
 	Commands  int64 // of the source's stream, executed on the target
 	Ignored   int64 // commands and entries never sent: PINGs, heartbeats, ...
 	Unknown   int64 // commands passed through that no table knows
-	Native    int64 // values of the RDB written by commands of their kind, not by RESTORE
-	Expired   int64 // keys whose deadline had passed when they were sent
-	Rejects   int   // those with a key that is doubtful still, or with none
-	Doubtful  int   // keys whose value may differ from the source's
-	Healed    int   // keys that were doubtful, and were copied again
+	// UnknownNames are how many of each name; it never changes once it was given.
+	UnknownNames map[string]int64
+	Expired      int64 // keys whose deadline had passed when they were sent
+	Rejects      int   // those with a key that is doubtful still, or with none
+	Doubtful     int   // keys whose value may differ from the source's
+	Healed       int   // keys that were doubtful, and were copied again
+	Native       int64 // values of the RDB written by commands of their kind, not by RESTORE
 	// Held are those of Doubtful that the source, or the target, does not let be
 	// copied again; each says why in the store.
 	Held int
@@ -154,7 +157,11 @@ func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 		}
 		st.Commands = m.Commands
 		st.Ignored += seen.ignored
-		st.Unknown += seen.unknown
+		if len(seen.unknown) > 0 {
+			names := unknowns(maps.Clone(st.UnknownNames))
+			names.add(seen.unknown)
+			st.Unknown, st.UnknownNames = names.total(), names
+		}
 		st.Expired += seen.expired
 		st.Native += seen.native
 		st.DateWidth = max(st.DateWidth, seen.width)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"tairlift/checkpoint"
@@ -100,6 +101,9 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 	}
 	s.tr.payloads = &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.lane.target) }}
+	s.tr.onUnknown = g.job.o.OnUnknown
+	s.tr.knows = func(name string) (bool, error) { return g.job.knowsCommand(ctx, name) }
+	s.tr.alone = sync.OnceValues(func() (string, error) { return g.alone(ctx) })
 	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)

@@ -3,6 +3,7 @@ package apply
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,6 +35,12 @@ type translator struct {
 	// findScripts looks for bodies that the store does not have; it is called
 	// once at most. lost says why they are not to be found.
 	findScripts func() (lost, err error)
+	onUnknown   UnknownPolicy
+	// alone tells whether no other group's keys can be on the target; why says what
+	// speaks against it.
+	alone func() (why string, err error)
+	// knows asks the target whether it has a command that its version does not.
+	knows func(name string) (bool, error)
 
 	db      int // of the source, behind the last command read
 	inMulti bool
@@ -52,7 +59,7 @@ type translator struct {
 // counts are what a stream was made of, beside the commands that were sent.
 type counts struct {
 	ignored int64         // PUBLISH, PING, SCRIPT, heartbeats: never sent
-	unknown int64         // not in the command table, passed through
+	unknown unknowns      // not in the command table, passed through
 	expired int64         // deadlines that had passed when they were translated
 	native  int64         // values written by commands of their kind, as the target does not RESTORE them
 	width   time.Duration // the widest uncertainty of a date
@@ -60,7 +67,7 @@ type counts struct {
 
 func (c *counts) add(o counts) {
 	c.ignored += o.ignored
-	c.unknown += o.unknown
+	c.unknown.add(o.unknown)
 	c.expired += o.expired
 	c.native += o.native
 	c.width = max(c.width, o.width)
@@ -122,8 +129,13 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 		if spec.Name == "SLOTSDEL" {
 			return t.clear(spec, c)
 		}
-		return t.stop("slots-moving", c, "moves keys between Codis groups, which this version does not follow",
-			"let the slot migration end; then "+newEpochHint)
+		if err := t.moved(spec, c, recv); err != nil {
+			return err
+		}
+	case command.Function:
+		if err := t.library(spec, c, recv); err != nil {
+			return err
+		}
 	case command.Unsupported:
 		return t.stop("unsupported-command", c, "is not supported",
 			"this version cannot replay it faithfully: keep it off the source; then "+newEpochHint)
@@ -200,7 +212,11 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		args = append([][]byte{[]byte("EVAL"), body}, args[2:]...)
 		spec, raw = command.Lookup(args[0]), nil
 	case command.Unknown:
-		t.reading.unknown++
+		if t.onUnknown == UnknownStop {
+			return t.stop("unknown-command", c, "is not a command that this version knows",
+				"pass such commands on to the target as they are, with the same command and --on-unknown pass; or keep them off the source; then "+newEpochHint)
+		}
+		t.reading.unknown.count(args[0])
 	}
 	if spec.Flushes(args) {
 		return t.stop("flush-in-stream", c, "runs a script that may empty or swap whole databases, with keys of other groups in them",
@@ -224,7 +240,15 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	t.derived.derive(spec, args, t.db, c.End, t.note)
 	at, width := t.clock.at(c.End, recv)
 	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
-	if err != nil {
+	var old *command.TargetError
+	if errors.As(err, &old) {
+		buf, n, info, err = t.tooOld(spec, old, c, b.buf, raw, args, at)
+	}
+	var stop *StopError
+	switch {
+	case errors.As(err, &stop), err != nil && old != nil:
+		return err
+	case err != nil:
 		return t.stop("stream-corrupt", c, "cannot be read: "+err.Error(), "report this with the source's version: the stream holds a command no server sends")
 	}
 	if t.payloads.has(spec, args) {
@@ -261,29 +285,6 @@ func (t *translator) scriptBody(sha string) (body []byte, ok bool, lost, err err
 		return body, true, nil, nil
 	}
 	return nil, false, lost, err
-}
-
-// withoutOurs drops from a command the keys that are never copied. nil is a
-// command of no others.
-func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, error) {
-	keys := spec.AppendKeys(t.keys[:0], c.Args)
-	t.keys = keys
-	ours := 0
-	for _, k := range keys {
-		if isOurs(k) {
-			ours++
-		}
-	}
-	switch {
-	case ours == 0:
-		return c.Args, nil
-	case ours == len(keys):
-		return nil, nil
-	case spec.Name == "DEL", spec.Name == "UNLINK":
-		return slices.DeleteFunc(slices.Clone(c.Args), isOurs), nil
-	}
-	return nil, t.stop("unsupported-command", c, "names keys that are never copied beside others",
-		"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*); then "+newEpochHint)
 }
 
 const (

@@ -161,7 +161,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 				db = n
 			}
 			continue
-		case command.Write, command.Eval, command.EvalSHA, command.Unknown:
+		case command.Write, command.Eval, command.EvalSHA, command.Unknown, command.Slots:
 		default:
 			continue
 		}

@@ -123,6 +123,7 @@ func applyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "on-existing", Category: catHow, Value: "refuse", DefaultText: "refuse", Usage: "`POLICY` for a target that holds keys which are not this job's: refuse or replace"},
 		&cli.StringFlag{Name: "on-reject", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a command that the target refuses for good: stop or continue"},
 		&cli.StringFlag{Name: "on-flush", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a source that was flushed: stop; scoped: delete the keys that its group has put there, and no others; ignore: delete nothing, and taint the job"},
+		&cli.StringFlag{Name: "on-unknown", Category: catHow, Value: "pass", DefaultText: "pass", Usage: "`POLICY` for a command that tairlift does not know: pass (as it is, counted by name) or stop"},
 		&cli.GenericFlag{Name: maxDeletes, Category: catHow, Value: &percent{1}, DefaultText: "1%", Usage: "delete `N%` of a group's keys at most behind a new full sync; above that the group stops (confirm-deletes). 100% is off"},
 		&cli.BoolFlag{Name: reseed, DisableDefaultText: true, Category: catHow, Usage: "where the target has lost its mark, or it does not belong to the spool: load the newest full sync again and make the target equal"},
 	}
@@ -314,12 +315,13 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 		fail(known)
 		existing, known := one(c, "on-existing", "refuse", "replace")
 		reject, known2 := one(c, "on-reject", "stop", "continue")
-		fail(known, known2)
+		unknown, known3 := one(c, "on-unknown", "pass", "stop")
+		fail(known, known2, known3)
 		if p, ok := c.Generic(maxDeletes).(*percent); ok {
 			o.MaxDeletes = p.n
 		}
 		o.DeletesAgreed, o.Reseed = c.IsSet(maxDeletes), c.Bool(reseed)
-		o.ReplaceExisting, o.ContinueOnReject = existing == "replace", reject == "continue"
+		o.ReplaceExisting, o.ContinueOnReject, o.StopOnUnknown = existing == "replace", reject == "continue", unknown == "stop"
 	}
 	if err != nil {
 		return o, err

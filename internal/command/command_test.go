@@ -23,7 +23,7 @@ func TestLookup(t *testing.T) {
 		{"an empty name", "", "", command.Unknown},
 		{"a name with a byte behind", "SET\x00", "", command.Unknown},
 		{"MIGRATE is refused by name", "MIGRATE", "MIGRATE", command.Unsupported},
-		{"a TTL of a hash field is refused by name", "hpexpireat", "HPEXPIREAT", command.Unsupported},
+		{"a TTL of a hash field is a write", "hpexpireat", "HPEXPIREAT", command.Write},
 		{"a script by its text", "EVAL", "EVAL", command.Eval},
 		{"a script by its SHA1", "evalsha", "EVALSHA", command.EvalSHA},
 		{"a flush", "flushall", "FLUSHALL", command.Flush},

@@ -36,7 +36,8 @@ func FuzzRewrite(f *testing.F) {
 		}
 		if err != nil {
 			var argErr *command.ArgError
-			if !errors.As(err, &argErr) || n != 0 || len(rest) != 0 {
+			var targetErr *command.TargetError
+			if !errors.As(err, &argErr) && !errors.As(err, &targetErr) || n != 0 || len(rest) != 0 {
 				t.Fatalf("got %q, %d commands, error %v of type %T", rest, n, err, err)
 			}
 			return

@@ -47,6 +47,9 @@ func TestADeadlineIsHeldInWhateverCommandItStands(t *testing.T) {
 		{"RESTORE k 0 p REPLACE", "RESTORE k 0 p REPLACE"},
 	} {
 		for name, caps := range map[string]command.Caps{"7.0": redis7, "4.0": redis4} {
+			if name == "4.0" && strings.HasSuffix(tt.in, "KEEPTTL") {
+				continue // a script, which keeps whatever deadline it finds
+			}
 			caps.Hold = shift
 			want := tt.want
 			if !caps.AbsTTL { // the deadline follows a payload that has none

@@ -50,6 +50,18 @@ var destCounted = keyRule{find: func(dst, args [][]byte) [][]byte {
 	return appendCounted(dst, args, 2)
 }}
 
+// countedPairs: MSETEX n key value ... options.
+var countedPairs = keyRule{find: func(dst, args [][]byte) [][]byte {
+	if len(args) < 2 {
+		return dst
+	}
+	n, ok := parseInt(args[1])
+	for i := 2; ok && n > 0 && i < len(args); i, n = i+2, n-1 {
+		dst = append(dst, args[i])
+	}
+	return dst
+}}
+
 func appendCounted(dst, args [][]byte, at int) [][]byte {
 	if at >= len(args) {
 		return dst

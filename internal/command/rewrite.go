@@ -16,7 +16,18 @@ type Caps struct {
 	// Hold is how deadlines are held back on the target; zero: they are written as
 	// they are.
 	Hold held.Shift
+	// Known are commands, in upper case, that the target has all the same, whatever
+	// its version says: a fork's, or one that was ported back.
+	Known map[string]bool
 }
+
+// before tells whether the target is known to be older than a version, which is
+// given as 100*major+minor.
+func (c Caps) before(version int) bool { return c.Major > 0 && c.Major*100+c.Minor < version }
+
+// lacks tells whether the target is older than the version that brought a command,
+// and not known to have it.
+func (c Caps) lacks(name string, since int) bool { return c.before(since) && !c.Known[name] }
 
 // Info says what AppendRewrite did.
 type Info struct {
@@ -38,8 +49,8 @@ type rewriteFunc func(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) (
 // came (nil: they are made from args). at is when the source executed it, in ms since
 // 1970 by the source's clock; it may be 0 only for commands without a relative time.
 //
-// A command that is malformed, or must never be sent, gives an *ArgError, and dst
-// comes back as it was.
+// A command that is malformed, or must never be sent, gives an *ArgError, one that
+// the target is too old for a *TargetError, and dst comes back as it was.
 func (s *Spec) AppendRewrite(dst, raw []byte, args [][]byte, at int64, caps Caps) (out []byte, n int, info Info, err error) {
 	if len(args) == 0 || len(args) < s.MinArgs {
 		return dst, 0, Info{}, &ArgError{Command: s.name(args), Reason: fmt.Sprintf("has %d arguments, expected at least %d", len(args), max(s.MinArgs, 1))}
@@ -56,6 +67,16 @@ func (s *Spec) AppendRewrite(dst, raw []byte, args [][]byte, at int64, caps Caps
 			info.Rewritten = true
 			return out, n, info, nil
 		}
+	}
+	if s.since != 0 && caps.lacks(s.Name, s.since) {
+		if s.older == nil {
+			return dst, 0, Info{}, &TargetError{Command: s.Name, Since: s.since}
+		}
+		if out, n, info.DeadlineMS, err = s.older(s, dst, args, at, caps); err != nil {
+			return dst, 0, Info{}, err
+		}
+		info.Rewritten = true
+		return out, n, info, nil
 	}
 	// A command that came inline is sent as an array: a proxy may not take it inline.
 	if len(raw) > 0 && raw[0] == '*' {
@@ -205,6 +226,8 @@ func set(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int, 
 	switch {
 	case deadline != 0:
 		return appendSet(dst, args[1], args[2], deadline, caps), 2, deadline, nil
+	case keep && caps.before(600):
+		return appendEval(dst, setKeepingTTL, args[1:2], args[2]), 1, 0, nil
 	case keep && len(args) == 4:
 		return dst, 0, 0, nil
 	case keep:
@@ -230,8 +253,8 @@ func getex(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int
 	return dst, 0, 0, s.bad(args, 2, "not an option")
 }
 
-// getdel is the rule of GETDEL, which a target before 6.2 does not know.
-func getdel(_ *Spec, dst []byte, args [][]byte, _ int64, _ Caps) ([]byte, int, int64, error) {
+// toDel is the rule of GETDEL, DELEX and DELIFEQ: the source had the key, and removed it.
+func toDel(_ *Spec, dst []byte, args [][]byte, _ int64, _ Caps) ([]byte, int, int64, error) {
 	return appendArgs(dst, "DEL", args[1]), 1, 0, nil
 }
 

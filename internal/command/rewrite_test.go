@@ -276,7 +276,6 @@ func TestRewriteRefuses(t *testing.T) {
 		{"SLOTSDEL", "SLOTSDEL 1", at, "SLOTSDEL: deletes by slot, which the target does not know"},
 		{"SLOTSMGRTONE", "SLOTSMGRTONE h 1 0 k", at, "SLOTSMGRTONE: belongs between two codis-servers"},
 		{"MIGRATE", "MIGRATE h 1 k 0 5", at, "MIGRATE: not supported"},
-		{"HEXPIRE", "HEXPIRE k 1 FIELDS 1 f", at, "HEXPIRE: not supported"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.claim, func(t *testing.T) {

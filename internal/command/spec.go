@@ -13,6 +13,10 @@ type Spec struct {
 
 	keys    keyRule
 	rewrite rewriteFunc // nil: sent as it came
+	// since is the version that brought it, as in Caps.before; 0 is one that every
+	// target knows. older makes up for it on a target before that; nil: nothing can.
+	since int
+	older rewriteFunc
 }
 
 // unknown is the row of every name that is not in the table.

@@ -76,7 +76,7 @@ func applyFile(p Process, target string, j *apply.Job, doubts *doubtLists, done 
 		g := ApplyGroup{
 			ID: st.Group, State: string(st.State), Reason: st.Reason, What: st.What, Hint: st.Hint, Since: moment(st.Since),
 			Done: done(st.Group), Epoch: st.Epoch, Phase: string(st.Phase), AppliedMS: st.AppliedMS,
-			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown,
+			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown, Unknowns: st.UnknownNames,
 			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: list.why,
 			Held: st.Held, Healed: st.Healed, Pace: st.Pace, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
 			Native: st.Native, WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,

@@ -61,6 +61,7 @@ type Options struct {
 	Until  Until
 
 	ReplaceExisting  bool          // write to a target that holds foreign keys
+	StopOnUnknown    bool          // a command that no table knows stops its group, and is not passed on
 	ContinueOnReject bool          // a refused command makes its keys doubtful and stops nothing
 	OnFlush          OnFlush       // what a flushed source does; empty: stop
 	MaxDeletes       float64       // percent of a group's keys that may be deleted behind a new full sync

@@ -93,9 +93,11 @@ type GroupStatus struct {
 	Since   *time.Time `json:"since"`
 	ReplID  string     `json:"replid"`
 	Unknown int64      `json:"unknown_commands"`
-	Ignored int64      `json:"ignored_commands"`
-	Expired int64      `json:"expired_in_transit"`
-	WidthMS int64      `json:"ttl_width_ms"`
+	// Unknowns are how many of Unknown have each name: up to 50 names, and "(others)".
+	Unknowns map[string]int64 `json:"unknown_list"`
+	Ignored  int64            `json:"ignored_commands"`
+	Expired  int64            `json:"expired_in_transit"`
+	WidthMS  int64            `json:"ttl_width_ms"`
 	// Flushes are the commands of the source that emptied databases and were
 	// carried out by the last run, Flushed the keys that they deleted.
 	Flushes        int64 `json:"flushes"`
@@ -231,7 +233,7 @@ func side(p *Process, running bool) *Side {
 }
 
 func (d *sides) status(g Group) GroupStatus {
-	s := GroupStatus{ID: g.ID, Addr: g.Addr, Rejected: []Rejected{}, Doubts: []Doubtful{}}
+	s := GroupStatus{ID: g.ID, Addr: g.Addr, Rejected: []Rejected{}, Doubts: []Doubtful{}, Unknowns: map[string]int64{}}
 	d.numbers(&s)
 	d.state(&s)
 	d.pace(&s)
@@ -265,6 +267,7 @@ func (d *sides) numbers(s *GroupStatus) {
 		s.Rejected, s.Doubts = append(s.Rejected, a.Rejected...), append(s.Doubts, a.Doubts...)
 		s.Unknown, s.Ignored, s.Expired, s.WidthMS = a.Unknown, a.Ignored, a.Expired, a.WidthMS
 		s.Flushes, s.Flushed, s.FlushesIgnored = a.Flushes, a.Flushed, a.FlushesIgnored
+		maps.Copy(s.Unknowns, a.Unknowns)
 		if a.Epoch > 0 {
 			s.applied = true
 			s.Epoch, s.Applied, s.TTL = ptr(a.Epoch), a.Applied, ptr("exact")

@@ -107,40 +107,43 @@ type ApplyFile struct {
 
 // ApplyGroup is what apply publishes of one group.
 type ApplyGroup struct {
-	ID        repl.GroupID   `json:"id"`
-	State     string         `json:"state"` // waiting | applying-rdb | streaming | stopped | finished
-	Reason    string         `json:"reason"`
-	What      string         `json:"what"`
-	Hint      string         `json:"hint"`
-	Since     *time.Time     `json:"since"`
-	Done      bool           `json:"done"`            // it reached the goal of --until
-	Apart     bool           `json:"apart,omitempty"` // not of this run: an earlier one left this
-	Epoch     repl.Epoch     `json:"epoch"`
-	Phase     string         `json:"phase"`
-	Applied   *repl.Offset   `json:"applied_offset"`
-	AppliedMS int64          `json:"applied_ms"` // source clock, ms since 1970; 0 unknown
-	Marked    *repl.Offset   `json:"marked_offset"`
-	MarkSeen  *time.Time     `json:"mark_seen"` // when it was last read from or written to the target
-	Trail     trail          `json:"trail"`
-	RDBDone   int64          `json:"rdb_done"`
-	RDBTotal  *int64         `json:"rdb_total"`
-	Keys      int64          `json:"keys"`
-	Native    int64          `json:"native"` // values written by commands of their kind
-	Writing   *Writing       `json:"writing,omitempty"`
-	Commands  int64          `json:"commands"`
-	Ignored   int64          `json:"ignored"`
-	Unknown   int64          `json:"unknown"`
-	Expired   int64          `json:"expired"`
-	Rejects   int            `json:"rejects"`
-	Doubtful  int            `json:"doubtful"`
-	DoubtWhy  map[string]int `json:"doubtful_by_reason,omitempty"`
-	Held      int            `json:"held"`             // of Doubtful: those that cannot be copied again
-	Healed    int            `json:"healed"`           // keys that were doubtful, and were copied again
-	Pace      string         `json:"pace,omitempty"`   // why it is slower than it could be
-	Recopy    string         `json:"recopy,omitempty"` // why none can be copied again now
-	Rejected  []Rejected     `json:"reject_list,omitempty"`
-	Doubts    []Doubtful     `json:"doubt_list,omitempty"`
-	WidthMS   int64          `json:"ttl_width_ms"`
+	ID        repl.GroupID `json:"id"`
+	State     string       `json:"state"` // waiting | applying-rdb | streaming | stopped | finished
+	Reason    string       `json:"reason"`
+	What      string       `json:"what"`
+	Hint      string       `json:"hint"`
+	Since     *time.Time   `json:"since"`
+	Done      bool         `json:"done"`            // it reached the goal of --until
+	Apart     bool         `json:"apart,omitempty"` // not of this run: an earlier one left this
+	Epoch     repl.Epoch   `json:"epoch"`
+	Phase     string       `json:"phase"`
+	Applied   *repl.Offset `json:"applied_offset"`
+	AppliedMS int64        `json:"applied_ms"` // source clock, ms since 1970; 0 unknown
+	Marked    *repl.Offset `json:"marked_offset"`
+	MarkSeen  *time.Time   `json:"mark_seen"` // when it was last read from or written to the target
+	Trail     trail        `json:"trail"`
+	RDBDone   int64        `json:"rdb_done"`
+	RDBTotal  *int64       `json:"rdb_total"`
+	Keys      int64        `json:"keys"`
+	Commands  int64        `json:"commands"`
+	Ignored   int64        `json:"ignored"`
+	Unknown   int64        `json:"unknown"`
+	// Unknowns are how many of each name; see GroupStatus.
+	Unknowns map[string]int64 `json:"unknown_by_name,omitempty"`
+	Expired  int64            `json:"expired"`
+	Rejects  int              `json:"rejects"`
+	Doubtful int              `json:"doubtful"`
+	DoubtWhy map[string]int   `json:"doubtful_by_reason,omitempty"`
+	Held     int              `json:"held"`             // of Doubtful: those that cannot be copied again
+	Healed   int              `json:"healed"`           // keys that were doubtful, and were copied again
+	Pace     string           `json:"pace,omitempty"`   // why it is slower than it could be
+	Recopy   string           `json:"recopy,omitempty"` // why none can be copied again now
+	Rejected []Rejected       `json:"reject_list,omitempty"`
+	Doubts   []Doubtful       `json:"doubt_list,omitempty"`
+	WidthMS  int64            `json:"ttl_width_ms"`
+	// Native are values written by commands of their kind.
+	Native  int64    `json:"native"`
+	Writing *Writing `json:"writing,omitempty"`
 	// Flushes are commands that emptied databases and were carried out by this
 	// run, Flushed the keys that went; FlushesIgnored were skipped.
 	Flushes        int64 `json:"flushes,omitempty"`

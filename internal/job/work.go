@@ -150,6 +150,12 @@ func (r *run) openApply(ctx context.Context) error {
 	for _, g := range r.groups {
 		o.Sources[g.ID] = apply.Source{Addr: g.Addr, Secret: r.o.SourceSecret}
 	}
+	for _, g := range r.f.rec.Groups {
+		o.JobGroups = append(o.JobGroups, g.ID)
+	}
+	if r.o.StopOnUnknown {
+		o.OnUnknown = apply.UnknownStop
+	}
 	if r.o.ContinueOnReject {
 		o.OnReject = apply.RejectContinue
 	}
