@@ -3,6 +3,7 @@
 # make check   formatting and linters
 # make demo    a whole migration in about a minute, with kills on the way
 # make soak    a migration in which everything goes wrong, for MINUTES=10; SEED=n repeats one (SOAK_FLAGS='--without kill-source': without some)
+# make matrix  migrations from each server in SOURCE_SERVERS to each in TARGET_SERVERS (paths parted by commas), and a table of what came of them
 # make fuzz    each fuzz target for FUZZTIME
 # make bench   tairlift against raw work, some minutes; writes docs/benchmarks.md (BENCH_FLAGS='--scale 0.1 --out -': a quick try)
 # make microbench   the benchmarks of the packages
@@ -26,7 +27,7 @@ STATICCHECK   := $(TOOLS)/staticcheck-v0.8.2
 GOLANGCI      := $(TOOLS)/golangci-lint-v2.15.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test check demo soak fuzz bench microbench vuln deps clean
+.PHONY: build test check demo soak matrix fuzz bench microbench vuln deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/tairlift ./cmd/tairlift
@@ -48,6 +49,10 @@ demo: build deps
 
 soak: build deps
 	go run ./internal/job/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED)) $(SOAK_FLAGS)
+
+# SOURCE_SERVERS and TARGET_SERVERS come from the environment or the command line.
+matrix: deps
+	go test -count=1 -timeout 2h -v -run '^TestVersions$$' ./internal/e2e
 
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \

@@ -20,6 +20,7 @@
 //	TestOwner             two processes for one target, with bytes of the first on the way
 //	TestLateApply         deadlines are the source's, however late they are applied
 //	TestRecordedSession   a recorded codis-server 3.2.11 as the source
+//	TestVersions          any version to any version, written in every way meanwhile
 //	TestCopiesUnderWay    copies made all the time, in every manner, each followed by an apply
 //	TestReadOnlySpool     --state: nothing is written under --dir
 //	TestOneSpoolSeveralTargets  a sync and two applies from one folder
@@ -32,6 +33,11 @@
 // which is logged; E2E_SEED repeats one. The moments themselves depend on
 // progress that is seen (bytes in the spool, keys on the target, a counter
 // there), so that the same seed kills in the same phases on any machine.
+//
+// TestVersions takes lists of servers, SOURCE_SERVERS and TARGET_SERVERS, and
+// logs a table of what came of each pair (`make matrix`). It writes what both
+// servers of a pair know, and compares all of it by client commands, not only by
+// verify.
 //
 // Caveats: the same seed does not stop a process at the same instruction. The
 // tests take about a minute on two cores, and -short leaves out most of

@@ -313,6 +313,16 @@ func reached(s status, offsets []int64, position func(groupStatus) *int64) bool 
 	return len(s.Groups) == len(offsets)
 }
 
+// stopped is why a group has stopped, empty if none has.
+func (s status) stopped() string {
+	for _, g := range s.Groups {
+		if g.State == "stopped" && g.Reason != "not-running" {
+			return g.Reason + ": " + g.What
+		}
+	}
+	return ""
+}
+
 // has tells whether a group waits for the reason.
 func (s status) has(reason string) bool {
 	return slices.ContainsFunc(s.Groups, func(g groupStatus) bool { return g.Reason == reason })

@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,60 +95,4 @@ func TestRecordedSession(t *testing.T) {
 // replayed twice.
 const deadlineSlack = time.Minute
 
-var deadlinesLoosely = cmp.Comparer(func(a, b time.Time) bool {
-	return a.IsZero() == b.IsZero() && a.Sub(b).Abs() <= deadlineSlack
-})
-
-// value is what a key holds.
-type value struct {
-	Type     string
-	Elements []string // in an order of their own where the type has none
-	Deadline time.Time
-}
-
-// keyspace is every key of every database but the program's own.
-func keyspace(t *testing.T, s *redistest.Server) map[string]value {
-	t.Helper()
-	out := map[string]value{}
-	for db := range 16 {
-		for _, key := range s.DoIn(t, db, "KEYS", "*").Strings() {
-			if strings.HasPrefix(key, "tairlift:") {
-				continue
-			}
-			v := value{Type: s.DoIn(t, db, "TYPE", key).String()}
-			v.Elements = elements(t, s, db, v.Type, key)
-			if ms := s.DoIn(t, db, "PTTL", key).Int; ms >= 0 {
-				v.Deadline = time.Now().Add(time.Duration(ms) * time.Millisecond)
-			}
-			out[fmt.Sprintf("DB%d %q", db, key)] = v
-		}
-	}
-	return out
-}
-
-func elements(t *testing.T, s *redistest.Server, db int, typ, key string) []string {
-	t.Helper()
-	do := func(args ...string) []string { return s.DoIn(t, db, args...).Strings() }
-	switch typ {
-	case "string":
-		return []string{s.DoIn(t, db, "GET", key).String()}
-	case "list":
-		return do("LRANGE", key, "0", "-1")
-	case "zset":
-		return do("ZRANGE", key, "0", "-1", "WITHSCORES")
-	case "set":
-		members := do("SMEMBERS", key)
-		slices.Sort(members)
-		return members
-	case "hash":
-		var fields []string
-		all := do("HGETALL", key)
-		for i := 0; i+1 < len(all); i += 2 {
-			fields = append(fields, fmt.Sprintf("%q=%q", all[i], all[i+1]))
-		}
-		slices.Sort(fields)
-		return fields
-	}
-	t.Fatalf("type of key %q in DB%d: %s", key, db, typ)
-	return nil
-}
+var deadlinesLoosely = within(deadlineSlack)

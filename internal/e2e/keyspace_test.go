@@ -1,0 +1,231 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tairlift/internal/redistest"
+	"tairlift/internal/resp"
+)
+
+// value is what a key holds, as clients see it: the same on every server,
+// whatever its version and encodings.
+type value struct {
+	Type     string
+	Elements []string // in an order of their own where the type has none
+	Deadline time.Time
+}
+
+// within compares deadlines that may be apart by as much.
+func within(d time.Duration) cmp.Option {
+	return cmp.Comparer(func(a, b time.Time) bool {
+		return a.IsZero() == b.IsZero() && a.Sub(b).Abs() <= d
+	})
+}
+
+// databases is how many a server has by default.
+const databases = 16
+
+// keyspace is every key of every database but the program's own. It asks by
+// what clients use, and shares nothing with verify.
+func keyspace(t testing.TB, s *redistest.Server) map[string]value {
+	t.Helper()
+	r := reader{t: t, c: s.Dial(t)}
+	r.fieldTTL = r.knows("HPEXPIRETIME")
+	out := map[string]value{}
+	for db := range databases {
+		r.do("SELECT", strconv.Itoa(db))
+		for _, key := range r.do("KEYS", "*").Strings() {
+			if strings.HasPrefix(key, "tairlift:") {
+				continue
+			}
+			v := value{Type: r.do("TYPE", key).String()}
+			v.Elements = r.elements(v.Type, key)
+			v.Deadline = r.deadline(key)
+			out[place(db, key)] = v
+		}
+	}
+	return out
+}
+
+// libraries are the names of a server's function libraries.
+func libraries(t testing.TB, s *redistest.Server) []string {
+	t.Helper()
+	r := reader{t: t, c: s.Dial(t)}
+	if !r.knows("FUNCTION") {
+		return nil
+	}
+	var names []string
+	for _, l := range r.do("FUNCTION", "LIST").Elems {
+		names = append(names, info(l)["library_name"].String())
+	}
+	slices.Sort(names)
+	return names
+}
+
+// place names a key in a keyspace.
+func place(db int, key string) string { return fmt.Sprintf("DB%d %q", db, key) }
+
+// reader reads the keys of one server.
+type reader struct {
+	t        testing.TB
+	c        *resp.Conn
+	fieldTTL bool // fields of hashes may have deadlines
+}
+
+func (r reader) do(args ...string) resp.Reply {
+	r.t.Helper()
+	rep, err := r.c.Do(r.t.Context(), args...)
+	if err != nil {
+		r.t.Fatalf("%.200q at %s: %v", args, r.c.RemoteAddr(), err)
+	}
+	return rep
+}
+
+// knows tells whether the server has a command.
+func (r reader) knows(name string) bool {
+	r.t.Helper()
+	rep := r.do("COMMAND", "INFO", name)
+	return len(rep.Elems) == 1 && len(rep.Elems[0].Elems) > 0
+}
+
+// deadline is when the key expires by the server's own clock, to the
+// millisecond.
+func (r reader) deadline(key string) time.Time {
+	r.t.Helper()
+	r.do("MULTI")
+	r.do("TIME")
+	r.do("PTTL", key)
+	rep := r.do("EXEC")
+	ttl := rep.Elems[1].Int
+	if ttl < 0 {
+		return time.Time{}
+	}
+	now := rep.Elems[0].Strings()
+	return time.UnixMilli(number(r.t, now[0])*1000 + number(r.t, now[1])/1000 + ttl)
+}
+
+func (r reader) elements(typ, key string) []string {
+	r.t.Helper()
+	switch typ {
+	case "string":
+		return []string{r.do("GET", key).String()}
+	case "list":
+		return r.do("LRANGE", key, "0", "-1").Strings()
+	case "set":
+		members := r.do("SMEMBERS", key).Strings()
+		slices.Sort(members)
+		return members
+	case "zset":
+		var members []string
+		for member, score := range pairs(r.do("ZRANGE", key, "0", "-1", "WITHSCORES")) {
+			members = append(members, scored(r.t, member, score))
+		}
+		slices.Sort(members)
+		return members
+	case "hash":
+		var fields []string
+		for field, text := range pairs(r.do("HGETALL", key)) {
+			line := fmt.Sprintf("%q=%q", field, text)
+			if r.fieldTTL {
+				if ms := r.do("HPEXPIRETIME", key, "FIELDS", "1", field).Elems[0].Int; ms > 0 {
+					line += fmt.Sprintf(" until %d", ms)
+				}
+			}
+			fields = append(fields, line)
+		}
+		slices.Sort(fields)
+		return fields
+	case "stream":
+		return r.stream(key)
+	}
+	r.t.Fatalf("type of key %q at %s: %s", key, r.c.RemoteAddr(), typ)
+	return nil
+}
+
+// stream is its entries, its last id, and its groups with their consumers and
+// what these have not acknowledged. What only servers since 7.0 count
+// (entries-added, entries-read) is left out: others cannot keep it.
+func (r reader) stream(key string) []string {
+	r.t.Helper()
+	var out []string
+	for _, e := range r.do("XRANGE", key, "-", "+").Elems {
+		out = append(out, streamEntry(e.Elems[0].String(), e.Elems[1].Strings()))
+	}
+	out = append(out, "last id "+info(r.do("XINFO", "STREAM", key))["last-generated-id"].String())
+	for _, g := range r.do("XINFO", "GROUPS", key).Elems {
+		fields := info(g)
+		group := fields["name"].String()
+		out = append(out, streamGroup(group, fields["last-delivered-id"].String()))
+		var lines []string
+		for _, c := range r.do("XINFO", "CONSUMERS", key, group).Elems {
+			lines = append(lines, streamConsumer(group, info(c)["name"].String()))
+		}
+		if n := fields["pending"].Int; n > 0 {
+			for _, p := range r.do("XPENDING", key, group, "-", "+", strconv.FormatInt(n, 10)).Elems {
+				lines = append(lines, streamPending(group, p.Elems[0].String(), p.Elems[1].String(), p.Elems[3].Int))
+			}
+		}
+		slices.Sort(lines)
+		out = append(out, lines...)
+	}
+	return out
+}
+
+func streamEntry(id string, fields []string) string { return fmt.Sprintf("%s %q", id, fields) }
+func streamGroup(group, lastID string) string       { return fmt.Sprintf("group %q at %s", group, lastID) }
+
+func streamConsumer(group, name string) string {
+	return fmt.Sprintf("group %q consumer %q", group, name)
+}
+
+func streamPending(group, id, consumer string, times int64) string {
+	return fmt.Sprintf("group %q pending %s of %q, delivered %d times", group, id, consumer, times)
+}
+
+// scored is a member of a sorted set: a score is a double, which servers print
+// differently.
+func scored(t testing.TB, member, score string) string {
+	t.Helper()
+	f, err := strconv.ParseFloat(score, 64)
+	if err != nil {
+		t.Fatalf("score of %q: %v", member, err)
+	}
+	return fmt.Sprintf("%q %v", member, f)
+}
+
+// pairs goes through a reply of alternating names and texts.
+func pairs(rep resp.Reply) func(yield func(name, text string) bool) {
+	return func(yield func(name, text string) bool) {
+		s := rep.Strings()
+		for i := 0; i+1 < len(s); i += 2 {
+			if !yield(s[i], s[i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// info is a reply of alternating names and values.
+func info(rep resp.Reply) map[string]resp.Reply {
+	m := map[string]resp.Reply{}
+	for i := 0; i+1 < len(rep.Elems); i += 2 {
+		m[rep.Elems[i].String()] = rep.Elems[i+1]
+	}
+	return m
+}
+
+func number(t testing.TB, s string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
