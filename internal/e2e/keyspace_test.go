@@ -20,9 +20,12 @@ type value struct {
 	Type     string
 	Elements []string // in an order of their own where the type has none
 	Deadline time.Time
+	// Delivered is when a stream's entries that wait for an acknowledgment were
+	// given to their consumers.
+	Delivered map[string]time.Time
 }
 
-// within compares deadlines that may be apart by as much.
+// within compares times that may be apart by as much.
 func within(d time.Duration) cmp.Option {
 	return cmp.Comparer(func(a, b time.Time) bool {
 		return a.IsZero() == b.IsZero() && a.Sub(b).Abs() <= d
@@ -36,28 +39,22 @@ const databases = 16
 // what clients use, and shares nothing with verify.
 func keyspace(t testing.TB, s *redistest.Server) map[string]value {
 	t.Helper()
-	r := reader{t: t, c: s.Dial(t)}
-	r.fieldTTL = r.knows("HPEXPIRETIME")
-	out := map[string]value{}
-	for db := range databases {
-		r.do("SELECT", strconv.Itoa(db))
-		for _, key := range r.do("KEYS", "*").Strings() {
-			if strings.HasPrefix(key, "tairlift:") {
-				continue
-			}
-			v := value{Type: r.do("TYPE", key).String()}
-			v.Elements = r.elements(v.Type, key)
-			v.Deadline = r.deadline(key)
-			out[place(db, key)] = v
-		}
-	}
-	return out
+	return newReader(t, s).keyspace()
+}
+
+// keyspaceAs is keyspace, as far as another server can hold it too.
+func keyspaceAs(t testing.TB, s, other *redistest.Server) map[string]value {
+	t.Helper()
+	r, o := newReader(t, s), newReader(t, other)
+	r.fieldTTL = r.fieldTTL && o.fieldTTL
+	r.counters = r.counters && o.counters
+	return r.keyspace()
 }
 
 // libraries are the names of a server's function libraries.
 func libraries(t testing.TB, s *redistest.Server) []string {
 	t.Helper()
-	r := reader{t: t, c: s.Dial(t)}
+	r := newReader(t, s)
 	if !r.knows("FUNCTION") {
 		return nil
 	}
@@ -77,6 +74,36 @@ type reader struct {
 	t        testing.TB
 	c        *resp.Conn
 	fieldTTL bool // fields of hashes may have deadlines
+	counters bool // streams count what was added to them, and groups what was read
+}
+
+func newReader(t testing.TB, s *redistest.Server) reader {
+	t.Helper()
+	r := reader{t: t, c: s.Dial(t)}
+	r.fieldTTL = r.knows("HPEXPIRETIME")
+	r.counters = r.knows("FUNCTION") // of the same version
+	return r
+}
+
+func (r reader) keyspace() map[string]value {
+	r.t.Helper()
+	out := map[string]value{}
+	for db := range databases {
+		r.do("SELECT", strconv.Itoa(db))
+		for _, key := range r.do("KEYS", "*").Strings() {
+			if strings.HasPrefix(key, "tairlift:") {
+				continue
+			}
+			v := value{Type: r.do("TYPE", key).String(), Deadline: r.deadline(key)}
+			if v.Type == "stream" {
+				v.Elements, v.Delivered = r.stream(key)
+			} else {
+				v.Elements = r.elements(v.Type, key)
+			}
+			out[place(db, key)] = v
+		}
+	}
+	return out
 }
 
 func (r reader) do(args ...string) resp.Reply {
@@ -107,8 +134,14 @@ func (r reader) deadline(key string) time.Time {
 	if ttl < 0 {
 		return time.Time{}
 	}
-	now := rep.Elems[0].Strings()
-	return time.UnixMilli(number(r.t, now[0])*1000 + number(r.t, now[1])/1000 + ttl)
+	return r.now(rep.Elems[0]).Add(time.Duration(ttl) * time.Millisecond)
+}
+
+// now reads the answer to TIME.
+func (r reader) now(rep resp.Reply) time.Time {
+	r.t.Helper()
+	s := rep.Strings()
+	return time.Unix(number(r.t, s[0]), number(r.t, s[1])*1000)
 }
 
 func (r reader) elements(typ, key string) []string {
@@ -142,44 +175,58 @@ func (r reader) elements(typ, key string) []string {
 		}
 		slices.Sort(fields)
 		return fields
-	case "stream":
-		return r.stream(key)
 	}
 	r.t.Fatalf("type of key %q at %s: %s", key, r.c.RemoteAddr(), typ)
 	return nil
 }
 
 // stream is its entries, its last id, and its groups with their consumers and
-// what these have not acknowledged. What only servers since 7.0 count
-// (entries-added, entries-read) is left out: others cannot keep it.
-func (r reader) stream(key string) []string {
+// what these have not acknowledged.
+func (r reader) stream(key string) (out []string, delivered map[string]time.Time) {
 	r.t.Helper()
-	var out []string
 	for _, e := range r.do("XRANGE", key, "-", "+").Elems {
 		out = append(out, streamEntry(e.Elems[0].String(), e.Elems[1].Strings()))
 	}
-	out = append(out, "last id "+info(r.do("XINFO", "STREAM", key))["last-generated-id"].String())
+	about := info(r.do("XINFO", "STREAM", key))
+	out = append(out, "last id "+about["last-generated-id"].String())
+	if r.counters {
+		out = append(out, streamCounters(about["entries-added"].Int, about["max-deleted-entry-id"].String()))
+	}
+	delivered = map[string]time.Time{}
 	for _, g := range r.do("XINFO", "GROUPS", key).Elems {
-		fields := info(g)
-		group := fields["name"].String()
-		out = append(out, streamGroup(group, fields["last-delivered-id"].String()))
+		about := info(g)
+		group := about["name"].String()
+		out = append(out, streamGroup(group, about["last-delivered-id"].String()))
+		if r.counters {
+			out = append(out, streamRead(group, about["entries-read"].String()))
+		}
 		var lines []string
 		for _, c := range r.do("XINFO", "CONSUMERS", key, group).Elems {
 			lines = append(lines, streamConsumer(group, info(c)["name"].String()))
 		}
-		if n := fields["pending"].Int; n > 0 {
-			for _, p := range r.do("XPENDING", key, group, "-", "+", strconv.FormatInt(n, 10)).Elems {
-				lines = append(lines, streamPending(group, p.Elems[0].String(), p.Elems[1].String(), p.Elems[3].Int))
+		if n := about["pending"].Int; n > 0 {
+			pending := r.do("XPENDING", key, group, "-", "+", strconv.FormatInt(n, 10)).Elems
+			now := r.now(r.do("TIME"))
+			for _, p := range pending {
+				line := streamPending(group, p.Elems[0].String(), p.Elems[1].String(), p.Elems[3].Int)
+				lines = append(lines, line)
+				delivered[line] = now.Add(-time.Duration(p.Elems[2].Int) * time.Millisecond)
 			}
 		}
 		slices.Sort(lines)
 		out = append(out, lines...)
 	}
-	return out
+	return out, delivered
 }
 
 func streamEntry(id string, fields []string) string { return fmt.Sprintf("%s %q", id, fields) }
 func streamGroup(group, lastID string) string       { return fmt.Sprintf("group %q at %s", group, lastID) }
+
+func streamCounters(added int64, maxDeleted string) string {
+	return fmt.Sprintf("added %d, deleted up to %s", added, maxDeleted)
+}
+
+func streamRead(group, entries string) string { return fmt.Sprintf("group %q read %s", group, entries) }
 
 func streamConsumer(group, name string) string {
 	return fmt.Sprintf("group %q consumer %q", group, name)

@@ -170,7 +170,7 @@ func migrate(t *testing.T, sourcePath, targetPath string) {
 	}
 	m.rest(t, source)
 	r.exact(func() { run(t, exitOK, r.syncArgs("--until", "caught-up")...) })
-	want, got := keyspace(t, source), keyspace(t, target)
+	want, got := keyspaceAs(t, source, target), keyspaceAs(t, target, source)
 	if diff := gocmp.Diff(want, got, within(versionSlack)); diff != "" {
 		t.Errorf("keyspace (-source +target):\n%s", diff)
 	}
