@@ -156,14 +156,19 @@ func migrate(t *testing.T, sourcePath, targetPath string) {
 	m.start(t)
 	for range 2 { // the first is killed in the stream
 		p := start(t, r.syncArgs()...)
-		p.untilStatus("the stream phase", r.dir, func(s status) bool {
-			if s.stopped() != "" {
-				t.Fatalf("the group has stopped: %s", s.stopped())
-			}
-			return len(s.Groups) > 0 && s.Groups[0].Applied != nil
-		})
+		applied := func(what string, done func(status) bool) {
+			t.Helper()
+			p.untilStatus(what, r.dir, func(s status) bool {
+				t.Helper()
+				if why := s.stopped(); why != "" {
+					t.Fatalf("the group has stopped: %s", why)
+				}
+				return done(s)
+			})
+		}
+		applied("the stream phase", func(s status) bool { return len(s.Groups) > 0 && s.Groups[0].Applied != nil })
 		counted, mixed := r.counted(r.writers[0]), m.rounds.Load()
-		p.until("writes on the target", func() bool {
+		applied("writes on the target", func(status) bool {
 			return m.rounds.Load() >= mixed+5 && r.counted(r.writers[0]) >= counted+50
 		})
 		p.kill()
