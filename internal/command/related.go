@@ -1,9 +1,6 @@
 package command
 
-import (
-	"strconv"
-	"strings"
-)
+import "math"
 
 // OtherDB is the key that MOVE and COPY write in a database that is not the
 // selected one; ok is false for other commands, and where the number is none.
@@ -14,13 +11,13 @@ func (s *Spec) OtherDB(args [][]byte) (db int, key []byte, ok bool) {
 		key, word = args[1], args[2]
 	case s.Name == "COPY":
 		for i := 3; i+1 < len(args); i++ {
-			if strings.EqualFold(string(args[i]), "DB") {
+			if is(args[i], "db") {
 				key, word = args[2], args[i+1]
 			}
 		}
 	}
-	db, err := strconv.Atoi(string(word))
-	return db, key, err == nil && db >= 0
+	n, ok := parseInt(word)
+	return int(n), key, ok && n >= 0 && n <= math.MaxInt32
 }
 
 // Mixes tells whether the value of one of the command's keys may depend on what
