@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+
+	"tairlift/internal/selection"
 )
 
 // counts compares the number of keys per db: the sum of the groups against the
@@ -19,7 +21,14 @@ func (r *run) counts(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for i, s := range all {
 		g.Go(func() (err error) {
-			sizes[i], err = r.sizes(gctx, s)
+			place := func(db int) (int, bool) { return db, r.o.Selection.DB(db) }
+			if s == r.target {
+				place = func(at int) (int, bool) {
+					db := r.o.Selection.From(at)
+					return db, db != selection.None
+				}
+			}
+			sizes[i], err = r.sizes(gctx, s, place)
 			return err
 		})
 	}
@@ -50,9 +59,12 @@ func (r *run) counts(ctx context.Context) error {
 	return nil
 }
 
-// sizes is the server's INFO keyspace less our own keys, which one SCAN per db counts.
-func (r *run) sizes(ctx context.Context, s *server) (map[int]dbSize, error) {
-	sizes, err := s.keyspace(ctx)
+// sizes is the server's INFO keyspace less our own keys, which one SCAN per db
+// counts. Where keys are selected by their names, one that reads all of them counts
+// those that are. place gives the number that the sources have for a db, and
+// whether it is selected.
+func (r *run) sizes(ctx context.Context, s *server, place func(int) (int, bool)) (map[int]dbSize, error) {
+	all, err := s.keyspace(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,16 +73,41 @@ func (r *run) sizes(ctx context.Context, s *server) (map[int]dbSize, error) {
 		return nil, err
 	}
 	defer w.close()
-	for db, n := range sizes {
-		own, err := r.countOurs(w, db)
+	sizes := map[int]dbSize{}
+	for at, n := range all {
+		db, selected := place(at)
+		switch {
+		case !selected:
+			continue
+		case r.o.Selection.ByName():
+			n.keys, err = r.countSelected(w, at)
+		default:
+			var own int64
+			own, err = r.countOurs(w, at)
+			n.keys = max(0, n.keys-own)
+		}
 		if err != nil {
 			return nil, err
 		}
-		n.keys = max(0, n.keys-own)
 		n.expires = min(n.expires, n.keys)
 		sizes[db] = n
 	}
 	return sizes, nil
+}
+
+// countSelected counts the keys of a db that are selected by their names.
+func (r *run) countSelected(w *wire, db int) (n int64, err error) {
+	if err := w.selectDB(db); err != nil {
+		return 0, err
+	}
+	var seen fingerprints // SCAN may name a key twice
+	err = newScan(w, 1000, "").walk(func(key []byte) error {
+		if !r.leftOut(key) && seen.add(fingerprintOf(r.o.Seed, db, key)) {
+			n++
+		}
+		return nil
+	})
+	return n, err
 }
 
 // countOurs counts our own keys in a db by a SCAN that answers few others.

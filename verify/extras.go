@@ -15,7 +15,7 @@ type extraKeys struct {
 	queue *queue
 	known fingerprints // candidates so far: SCAN may give a key twice
 	batch keyList      // keys that are in no fingerprint
-	db    int
+	db    int          // of the sources
 	c     Counts
 	done  int
 }
@@ -47,13 +47,13 @@ func (r *run) extras(ctx context.Context, dbs []int) error {
 }
 
 func (x *extraKeys) scan(db int, act *activity) error {
-	if err := x.dst.selectDB(db); err != nil {
+	if err := x.dst.selectDB(x.run.o.Selection.To(db)); err != nil {
 		return err
 	}
 	x.db = db
 	defer func() { x.run.tally.add(db, &x.c) }()
 	err := newScan(x.dst, 4*x.run.o.Batch, "").walk(func(key []byte) error {
-		if x.run.ours(key) {
+		if x.run.leftOut(key) {
 			return nil
 		}
 		if x.done++; x.done == 1024 {
@@ -227,7 +227,7 @@ func (x *extraKeys) reread(db int, keys *keyList) (held []int, ttl []int64, err 
 	if held, err = x.peers.holding(db, keys); err != nil {
 		return nil, nil, err
 	}
-	if err := x.ask.selectDB(db); err != nil {
+	if err := x.ask.selectDB(x.run.o.Selection.To(db)); err != nil {
 		return nil, nil, err
 	}
 	for i := range keys.len() {

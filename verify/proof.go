@@ -22,8 +22,9 @@ func (r *run) unproven(ctx context.Context, dbs []int, before string) ([]int, er
 	for _, db := range dbs {
 		c := r.tally.counts(db)
 		found := c.Compared - c.Missing
-		rest := sizes[db].keys - found
-		if c.undecided() > 0 || c.Extra > 0 || rest < 0 {
+		at := r.o.Selection.To(db)
+		rest := sizes[at].keys - found
+		if r.o.Selection.ByName() && rest > 0 || c.undecided() > 0 || c.Extra > 0 || rest < 0 {
 			scan = append(scan, db)
 			continue
 		}
@@ -34,7 +35,7 @@ func (r *run) unproven(ctx context.Context, dbs []int, before string) ([]int, er
 				}
 				defer w.close()
 			}
-			own, err := r.countOurs(w, db)
+			own, err := r.countOurs(w, at)
 			if err != nil {
 				return nil, err
 			}

@@ -137,7 +137,8 @@ func (c *Counts) count(class Class) {
 
 // DBCounts are the counts of one db.
 type DBCounts struct {
-	DB int `json:"db"`
+	DB       int  `json:"db"`                  // of the sources
+	TargetDB *int `json:"target_db,omitempty"` // where it has another number there
 	Counts
 	SourceExpires int64 `json:"source_expires,omitempty"` // level counts: keys with a TTL
 	TargetExpires int64 `json:"target_expires,omitempty"`
@@ -222,13 +223,14 @@ type tally struct {
 	dbs      map[int]*Counts
 	examples map[Class][]Example
 	keep     int
+	place    func(db int) int // the target's number of a db
 	expires  map[int][2]int64 // level counts: keys with a TTL, source and target
 	drift    driftStats
 	notes    []string
 }
 
 func newTally(keep int) *tally {
-	return &tally{dbs: map[int]*Counts{}, examples: map[Class][]Example{}, expires: map[int][2]int64{}, keep: keep}
+	return &tally{dbs: map[int]*Counts{}, examples: map[Class][]Example{}, expires: map[int][2]int64{}, keep: keep, place: func(db int) int { return db }}
 }
 
 // add moves c into the sums of db and clears it.
@@ -324,7 +326,11 @@ func (t *tally) report(level Level, took time.Duration) Report {
 	r := Report{Level: level, PerDB: []DBCounts{}, Taints: []string{}, DurationMS: took.Milliseconds(), TTLDrifts: t.drift.summary()}
 	for db, c := range t.dbs {
 		e := t.expires[db]
-		r.PerDB = append(r.PerDB, DBCounts{DB: db, Counts: *c, SourceExpires: e[0], TargetExpires: e[1]})
+		counts := DBCounts{DB: db, Counts: *c, SourceExpires: e[0], TargetExpires: e[1]}
+		if at := t.place(db); at != db {
+			counts.TargetDB = &at
+		}
+		r.PerDB = append(r.PerDB, counts)
 		r.Counts.add(c)
 	}
 	slices.SortFunc(r.PerDB, func(a, b DBCounts) int { return a.DB - b.DB })

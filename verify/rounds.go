@@ -160,7 +160,7 @@ func (w *worker) reread(db int, part []entry, c *chunk, need int, keep func(entr
 	if err := w.src.selectDB(db); err != nil {
 		return err
 	}
-	if err := w.dst.selectDB(db); err != nil {
+	if err := w.dst.selectDB(w.run.o.Selection.To(db)); err != nil {
 		return err
 	}
 	c.keys.reset()

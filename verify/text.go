@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -44,17 +45,25 @@ func (r *Report) dbTable(b *strings.Builder) {
 	if r.Level == LevelCounts {
 		fmt.Fprintln(t, "db\tsource keys\twith ttl\ttarget keys\twith ttl\tgap\t")
 		for _, d := range r.PerDB {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%+d\t\n", d.DB, comma(d.SourceKeys), comma(d.SourceExpires),
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%+d\t\n", d.name(), comma(d.SourceKeys), comma(d.SourceExpires),
 				comma(d.TargetKeys), comma(d.TargetExpires), d.TargetKeys-d.SourceKeys)
 		}
 	} else {
 		fmt.Fprintln(t, "db\tsource keys\ttarget keys\tcompared\tequal\tdifferent\tnot judged\t")
 		for _, d := range r.PerDB {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", d.DB, comma(d.SourceKeys), comma(d.TargetKeys),
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", d.name(), comma(d.SourceKeys), comma(d.TargetKeys),
 				comma(d.Compared), comma(d.Equal), comma(d.Differences()), comma(d.undecided()))
 		}
 	}
 	t.Flush()
+}
+
+// name is the db's number, or how --db-map has it.
+func (d *DBCounts) name() string {
+	if d.TargetDB == nil {
+		return strconv.Itoa(d.DB)
+	}
+	return fmt.Sprintf("%d:%d", d.DB, *d.TargetDB)
 }
 
 // classTable lists the classes that are not empty; it tells whether there are any.

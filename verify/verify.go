@@ -16,6 +16,7 @@ import (
 
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
+	"tairlift/internal/selection"
 )
 
 // Level is how much is compared.
@@ -68,6 +69,10 @@ type Options struct {
 	Examples     int           // keys named per class; 0 is 10, negative is none
 	Timeout      time.Duration // without any progress of a connection; 0 is 60 s
 	Seed         uint64        // of hashes and the choice of the sample; 0 is a random one
+
+	// Selection is which keys are compared, and where they are on the target; nil is
+	// all, in databases of the same number.
+	Selection *selection.Selection
 
 	// IsOurs tells which keys are not compared and not counted, in any db;
 	// nil is Ours.
@@ -164,6 +169,7 @@ func (r *run) options() error {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r.tally = newTally(o.Examples)
+	r.tally.place = o.Selection.To
 	if o.Level == LevelKeys {
 		r.probe = typeProbe
 	}
@@ -260,6 +266,9 @@ func (r *run) introduce() error {
 		}
 		known[s.runID] = s
 	}
+	if r.o.Selection != nil {
+		r.tally.note("compared is what is selected: " + r.o.Selection.String())
+	}
 	for _, s := range r.servers() {
 		if s.replica {
 			r.tally.note(s.name + " is a replica: it may lag behind its master")
@@ -284,10 +293,10 @@ func aheadOrBehind(d time.Duration) string {
 	return "ahead of"
 }
 
-// plan is which dbs to walk.
+// plan is which dbs to walk, all by the numbers of the sources.
 type plan struct {
 	dbs    [][]int // per source
-	target []int
+	target []int   // those that the target has keys of
 }
 
 func (r *run) plan(ctx context.Context) (plan, error) {
@@ -299,6 +308,9 @@ func (r *run) plan(ctx context.Context) (plan, error) {
 			return p, err
 		}
 		for db, n := range sizes {
+			if !r.o.Selection.DB(db) {
+				continue
+			}
 			p.dbs[i] = append(p.dbs[i], db)
 			keys += n.keys
 		}
@@ -308,7 +320,11 @@ func (r *run) plan(ctx context.Context) (plan, error) {
 	if err != nil {
 		return p, err
 	}
-	for db, n := range sizes {
+	for at, n := range sizes {
+		db := r.o.Selection.From(at)
+		if db == selection.None {
+			continue
+		}
 		p.target = append(p.target, db)
 		targetKeys += n.keys
 	}
@@ -338,6 +354,9 @@ func (r *run) ours(key []byte) bool {
 	}
 	return Ours(key)
 }
+
+// leftOut tells whether a key, in a db that is selected, is not compared.
+func (r *run) leftOut(key []byte) bool { return r.ours(key) || !r.o.Selection.Key(key) }
 
 func (r *run) progress(n int) {
 	if r.o.Progress == nil || n == 0 {

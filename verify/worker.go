@@ -71,7 +71,7 @@ func (w *worker) pass(db int) error {
 	if err := w.src.selectDB(db); err != nil {
 		return err
 	}
-	if err := w.dst.selectDB(db); err != nil {
+	if err := w.dst.selectDB(w.run.o.Selection.To(db)); err != nil {
 		return err
 	}
 	defer w.run.tally.add(db, &w.counts)
@@ -85,7 +85,7 @@ func (w *worker) pass(db int) error {
 		passed  int // keys that the sample leaves out
 	)
 	accept := func(key []byte) error {
-		if w.run.ours(key) {
+		if w.run.leftOut(key) {
 			return nil
 		}
 		if w.run.o.Level == LevelSample {
@@ -108,7 +108,7 @@ func (w *worker) pass(db int) error {
 				if err := w.src.selectDB(db); err != nil {
 					return err
 				}
-				if err := w.dst.selectDB(db); err != nil {
+				if err := w.dst.selectDB(w.run.o.Selection.To(db)); err != nil {
 					return err
 				}
 				continue
