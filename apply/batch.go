@@ -7,6 +7,7 @@ import (
 
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
+	"tairlift/internal/selection"
 )
 
 // Batch is what one EXEC will execute: commands as bytes, in order, ending at
@@ -15,7 +16,9 @@ import (
 type Batch struct {
 	buf  []byte
 	cmds []batched
-	db   int // selected behind the last command
+	db   int // of the source, selected behind the last command
+	// selection tells which of the target's databases that is.
+	selection *selection.Selection
 	// end and endDB are the source's position behind the batch; moved tells
 	// that they were set.
 	end     repl.Offset
@@ -28,14 +31,14 @@ type Batch struct {
 // batched is one command of a batch. Several may stem from one of the source.
 type batched struct {
 	end repl.Offset // of the source's command
-	db  int32       // database it runs in
+	db  int32       // of the source that it runs in
 	// renews: it moves or removes the deadline of a key that the source has, and
 	// answers 0 when the target has not.
 	renews bool
 }
 
 // dbNone makes a batch select a database before its first command.
-const dbNone = -1
+const dbNone = selection.None
 
 // keepBuffer bounds the memory that is kept for the next batch, or chunk: one
 // large transaction or value must not cost it for ever.
@@ -51,14 +54,20 @@ func (b *Batch) reset(db int) {
 	b.copies = b.copies[:0]
 }
 
-// use makes sure that what follows runs in db.
+// begin empties a batch ahead of which database 0 of the target is selected.
+func (b *Batch) begin(s *selection.Selection) {
+	b.selection = s
+	b.reset(s.From(0))
+}
+
+// use makes sure that what follows runs in the place of the source's db.
 func (b *Batch) use(db int, end repl.Offset) {
 	if b.db == db {
 		return
 	}
 	b.buf = resp.AppendArrayHeader(b.buf, 2)
 	b.buf = resp.AppendBulkString(b.buf, "SELECT")
-	b.buf = resp.AppendBulkInt(b.buf, int64(db))
+	b.buf = resp.AppendBulkInt(b.buf, int64(b.selection.To(db)))
 	b.cmds = append(b.cmds, batched{end: end, db: int32(db)})
 	b.db = db
 }

@@ -135,7 +135,7 @@ func appendEntry(dst []byte, e *rdb.Entry, t target) ([]byte, int) {
 type lowWater struct {
 	mu       sync.Mutex
 	boundary rdb.Boundary
-	keys     int64
+	keys     int64 // see finished
 	next     int64 // seq of the first chunk not answered
 	ahead    map[int64]finished
 	seen     counts // not handed out by get yet
@@ -147,6 +147,7 @@ type lowWater struct {
 type finished struct {
 	end     rdb.Boundary
 	entries int64
+	keys    int64 // without those that are not selected
 	seen    counts
 }
 
@@ -156,7 +157,7 @@ func (w *lowWater) done(c *chunk) {
 	if w.ahead == nil {
 		w.ahead = map[int64]finished{}
 	}
-	w.ahead[c.seq] = finished{end: c.end, entries: c.entries, seen: c.seen}
+	w.ahead[c.seq] = finished{end: c.end, entries: c.entries, keys: c.entries - c.seen.filtered, seen: c.seen}
 	for {
 		f, ok := w.ahead[w.next]
 		if !ok {
@@ -165,7 +166,7 @@ func (w *lowWater) done(c *chunk) {
 		delete(w.ahead, w.next)
 		w.next++
 		w.boundary = f.end
-		w.keys += f.entries
+		w.keys += f.keys
 		w.seen.add(f.seen)
 		w.since += f.entries
 	}
@@ -192,7 +193,7 @@ func (w *lowWater) reached() int64 {
 	return w.boundary.Offset
 }
 
-// get returns the boundary, the entries below it, and what was counted among
+// get returns the boundary, the keys below it, and what was counted among
 // them since the last call.
 func (w *lowWater) get() (rdb.Boundary, int64, counts) {
 	w.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 )
 
 // deriver makes doubtful what commands make from doubtful keys: behind a RENAME,
@@ -16,6 +17,10 @@ type deriver struct {
 	known *doubtSet           // that are stored
 	fresh map[uint64]struct{} // that are noted and not stored yet
 	keys  [][]byte
+	// placed tells that args are as they are sent: a database that they name is the
+	// target's.
+	placed    bool
+	selection *selection.Selection
 }
 
 // derive calls note for the keys of a command in db that names a doubtful one.
@@ -25,6 +30,9 @@ func (d *deriver) derive(spec *command.Spec, args [][]byte, db int, end repl.Off
 	}
 	d.keys = spec.AppendKeys(d.keys[:0], args)
 	to, other, moved := spec.OtherDB(args)
+	if moved && d.placed {
+		to = d.selection.From(to)
+	}
 	if len(d.keys) < 2 && !moved {
 		return
 	}
@@ -60,7 +68,7 @@ func (d *deriver) noted(x checkpoint.Doubt) {
 // derive looks through batches for what was made from keys that have become
 // doubtful since they were translated.
 func (g *group) derive(batches ...*Batch) error {
-	d := deriver{group: g.id, epoch: g.lane.Mark().Epoch, known: &g.doubts}
+	d := deriver{group: g.id, epoch: g.lane.Mark().Epoch, known: &g.doubts, placed: true, selection: g.job.o.Selection}
 	var doubts []checkpoint.Doubt
 	for _, b := range batches {
 		err := b.each(func(i int, args [][]byte) {

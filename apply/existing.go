@@ -21,6 +21,7 @@ import (
 	"tairlift/checkpoint"
 	"tairlift/internal/fsx"
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -45,7 +46,7 @@ import (
 // A nil *existing is one without keys.
 type existing struct {
 	mu      sync.Mutex // guards all below
-	fps     []uint64   // sorted
+	fps     []uint64   // sorted; of databases as the target numbers them
 	handled []uint64   // a bit for each of fps
 	pending map[repl.GroupID][]handledKey
 	log     *os.File
@@ -176,8 +177,9 @@ func (x *existing) Close() error {
 // simply added, by which "k0" in database 1 would be "k1" in database 0.
 func fingerprint(db int, key []byte) uint64 { return xxh3.HashSeed(key, uint64(db)*0x9e3779b97f4a7c15) }
 
-// scan fingerprints every key of the target, and returns once that is on disk.
-func (x *existing) scan(ctx context.Context, c doer, t target) error {
+// scan fingerprints every key of the target that the job may replace, and returns
+// once that is on disk.
+func (x *existing) scan(ctx context.Context, c doer, t target, s *selection.Selection) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if err := x.clear(); err != nil {
@@ -185,8 +187,11 @@ func (x *existing) scan(ctx context.Context, c doer, t target) error {
 	}
 	var fps []uint64
 	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
+		if s.From(db) == selection.None {
+			continue
+		}
 		err := scanKeys(ctx, c, db, func(key []byte) error {
-			if !isOurs(key) {
+			if !isOurs(key) && s.Key(key) {
 				fps = append(fps, fingerprint(db, key))
 			}
 			return nil

@@ -25,7 +25,7 @@ func existingOf(t *testing.T, dir string, job spool.JobID, s *redistest.Server) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := x.scan(t.Context(), c, info); err != nil {
+	if err := x.scan(t.Context(), c, info, nil); err != nil {
 		t.Fatal(err)
 	}
 	return x

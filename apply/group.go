@@ -59,7 +59,10 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	g := &group{
 		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, skips: skips{},
 		recopier: newRecopier(j.o.Sources[id], j.o.firstWait), pace: j.o.Pace.Share(),
-		lane: &Lane{addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate},
+		lane: &Lane{
+			addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate,
+			selection: j.o.Selection,
+		},
 	}
 	g.lane.silence = &g.silence
 	g.status.Group, g.status.State = id, StateWaiting

@@ -14,6 +14,7 @@ import (
 	"tairlift/internal/pace"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -47,6 +48,9 @@ type Options struct {
 
 	// JobGroups are all groups of the job, of which Groups may be some.
 	JobGroups []repl.GroupID
+	// Selection is which keys are applied, and to which database; nil is all, to
+	// their own. It is the same for the whole life of a job on a target.
+	Selection *selection.Selection
 
 	OnReject   RejectPolicy   // zero: stop
 	OnExisting ExistingPolicy // zero: refuse
@@ -109,7 +113,7 @@ type Job struct {
 
 	mu     sync.Mutex              // guards what follows, but claiming
 	had    map[repl.GroupID]string // on which run of the target a mark was seen last
-	dbs    map[int]bool            // databases known to exist on the target
+	dbs    map[int]bool            // databases known to exist on the target, by its numbers
 	runID  string                  // of the target that dbs is about
 	change chan struct{}
 
@@ -276,9 +280,14 @@ func (j *Job) claim(ctx context.Context) error {
 	}
 	var missing []repl.GroupID
 	for _, g := range j.groups {
-		_, there, err := getMark(ctx, conn, markKey(j.o.Job, g.id))
+		text, there, err := getMark(ctx, conn, markKey(j.o.Job, g.id))
 		if err != nil {
 			return err
+		}
+		if m, err := ParseMark(text); there && err == nil {
+			if err := checkSelection(m, j.o.Selection); err != nil {
+				return err
+			}
 		}
 		if !there {
 			missing = append(missing, g.id)
@@ -387,21 +396,25 @@ func (j *Job) strange(ctx context.Context, conn doer) (bool, error) {
 
 func (j *Job) refuseForeign(ctx context.Context, conn doer, t target) error {
 	if j.o.OnExisting == ExistingReplace {
-		return j.existing.scan(ctx, conn, t)
+		return j.existing.scan(ctx, conn, t, j.o.Selection)
 	}
 	r, err := conn.Do(ctx, "SMEMBERS", jobsKey)
 	if err != nil {
 		return fmt.Errorf("look for other jobs on the target: %w", err)
 	}
-	names, total, err := foreignKeys(ctx, conn, t, shown)
+	names, total, err := foreignKeys(ctx, conn, t, j.o.Selection, shown)
 	if err != nil {
 		return err
+	}
+	held := fmt.Sprintf("about %d keys", total)
+	if j.o.Selection.ByName() { // the rest was not counted
+		held = "keys that are selected"
 	}
 	for _, other := range r.Elems {
 		if string(other.Str) != j.o.Job.String() {
 			what := fmt.Sprintf("target %s holds the marks of another job, %s; this folder's job is %s", j.o.Addr, other.Str, j.o.Job)
 			if len(names) > 0 {
-				what += fmt.Sprintf("; and about %d keys, such as %s", total, strings.Join(names, ", "))
+				what += fmt.Sprintf("; and %s, such as %s", held, strings.Join(names, ", "))
 			}
 			return &RefusedError{
 				What: what,
@@ -413,7 +426,7 @@ func (j *Job) refuseForeign(ctx context.Context, conn doer, t target) error {
 		return nil
 	}
 	return &RefusedError{
-		What: fmt.Sprintf("target %s is not empty: about %d keys of somebody else's, such as %s", j.o.Addr, total, strings.Join(names, ", ")),
+		What: fmt.Sprintf("target %s is not empty: %s of somebody else's, such as %s", j.o.Addr, held, strings.Join(names, ", ")),
 		Hint: "give an empty target, or replace keys of the same name with --on-existing replace",
 	}
 }
@@ -421,7 +434,7 @@ func (j *Job) refuseForeign(ctx context.Context, conn doer, t target) error {
 func (j *Job) writeMarks(ctx context.Context, conn doer, t target, missing []repl.GroupID) error {
 	cmds := [][]string{{"SELECT", "0"}, {"MULTI"}, {"SADD", jobsKey, j.o.Job.String()}}
 	for _, id := range missing {
-		m := Mark{Owner: j.owner.token(0), RunID: t.runID}
+		m := Mark{Owner: j.owner.token(0), RunID: t.runID, Selection: j.o.Selection.Digest()}
 		cmds = append(cmds, []string{"SET", markKey(j.o.Job, id), m.String(), "NX"})
 	}
 	cmds = append(cmds, []string{"EXEC"})
@@ -535,9 +548,10 @@ func (j *Job) wrote(t target) {
 	}
 }
 
-// proveDB makes sure that the target has a database: a SELECT that fails
-// inside EXEC would send what follows to another one.
-func (j *Job) proveDB(ctx context.Context, db int) error {
+// proveDB makes sure that the target has a place for a database of the source: a
+// SELECT that fails inside EXEC would send what follows to another one.
+func (j *Job) proveDB(ctx context.Context, source int) error {
+	db := j.o.Selection.To(source)
 	if db == 0 {
 		return nil
 	}
@@ -556,9 +570,13 @@ func (j *Job) proveDB(ctx context.Context, db int) error {
 		var se resp.ServerError
 		if errors.As(err, &se) {
 			if c, _ := classify(se); c == classPermanent {
+				what := fmt.Sprintf("the source uses database %d, which the target does not have", db)
+				if db != source {
+					what = fmt.Sprintf("database %d of the source goes to database %d, which the target does not have", source, db)
+				}
 				return &StopError{
 					Reason: "target-database",
-					What:   fmt.Sprintf("the source uses database %d, which the target does not have: %s", db, se),
+					What:   what + ": " + string(se),
 					Hint:   "raise `databases` on the target, then start the same command again",
 				}
 			}

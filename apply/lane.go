@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tairlift/internal/resp"
+	"tairlift/internal/selection"
 )
 
 // errNoMark says that the target holds no mark for the lane.
@@ -46,12 +47,13 @@ func (e *queueError) Error() string { return string(e.Err) }
 // committed is told by the mark that the next Open reads. A Lane is used by
 // one goroutine.
 type Lane struct {
-	addr   string
-	secret resp.Secret
-	key    string // of the mark
-	owner  owner
-	taken  int64 // the generation in which this process owned the mark last; 0 is never
-	anew   bool  // Open makes a mark where there is none, or none that can be read
+	addr      string
+	secret    resp.Secret
+	key       string // of the mark
+	owner     owner
+	taken     int64 // the generation in which this process owned the mark last; 0 is never
+	selection *selection.Selection
+	anew      bool // Open makes a mark where there is none, or none that can be read
 	// gate, unless nil, is open while this lane's EXEC is unanswered, and closed
 	// by a lane whose batch depends on where the others stand.
 	gate    *sync.RWMutex
@@ -171,7 +173,7 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 		}
 		m, err := ParseMark(string(r.Str))
 		if err != nil && l.anew {
-			m, err = Mark{Owner: l.owner.token(0)}, nil
+			m, err = Mark{Owner: l.owner.token(0), Selection: l.selection.Digest()}, nil
 		}
 		if err != nil {
 			return Mark{}, &StopError{
@@ -179,6 +181,9 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 				What:   fmt.Sprintf("mark %s on the target cannot be read: %v", l.key, err),
 				Hint:   "if a newer tairlift wrote it, use that version; else start the same command with --reseed, which loads the newest RDB again and makes the target equal",
 			}
+		}
+		if err := checkSelection(m, l.selection); err != nil {
+			return Mark{}, err
 		}
 		gen := generation(m.Owner)
 		if l.taken > 0 && gen > l.taken && !l.owner.wrote(m.Owner) {
@@ -281,7 +286,7 @@ func (l *Lane) opened() error {
 
 // Queue sends a batch and the mark that vouches for it, up to and not
 // including EXEC, within a transaction that is known to be open and ours. Of m,
-// the position is the caller's; owner and run id are filled in. Errors: errMoved.
+// the position is the caller's; owner, run id and selection are filled in. Errors: errMoved.
 func (l *Lane) Queue(b *Batch, m Mark) error {
 	if !l.begun {
 		if err := l.begin(); err != nil {
@@ -294,7 +299,7 @@ func (l *Lane) Queue(b *Batch, m Mark) error {
 	if err := l.opened(); err != nil {
 		return err
 	}
-	m.Owner, m.RunID = l.mark.Owner, l.mark.RunID
+	m.Owner, m.RunID, m.Selection = l.mark.Owner, l.mark.RunID, l.mark.Selection
 	l.next, l.queued = m, len(b.cmds)
 	l.sent = time.Now()
 	if err := l.write(b.buf); err != nil {
@@ -408,7 +413,7 @@ func (l *Lane) Answer(m Mark, tell func(i int, n int64)) (failed []resp.ExecErro
 			return nil, &unmarkedError{cause: e.Err}
 		}
 	}
-	m.Owner, m.RunID = l.mark.Owner, l.mark.RunID
+	m.Owner, m.RunID, m.Selection = l.mark.Owner, l.mark.RunID, l.mark.Selection
 	l.mark = m
 	return r.Errors, nil
 }

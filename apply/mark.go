@@ -96,11 +96,13 @@ type Mark struct {
 	// RDBDB the database selected there.
 	RDB   int64
 	RDBDB int
-	Keys  int64 // entries below RDB
+	Keys  int64 // selected entries below RDB
 	// Commands counts those of the source's stream up to Offset that were sent,
 	// and the keys copied again among them: two marks at one offset differ by it.
 	Commands int64
 	RunID    string // of the target when the mark was written
+	// Selection is the digest of what is applied; empty is everything.
+	Selection string
 	// Past are the epochs before Epoch of which something may be on the target
 	// that Epoch's RDB lacks, oldest first. Empty in the stream phase.
 	Past []Delivered
@@ -158,8 +160,12 @@ func (m Mark) String() string {
 	if run == "" {
 		run = "-"
 	}
-	return fmt.Sprintf("v=%s owner=%s epoch=%d phase=%s replid=%s offset=%d start=%d startdb=%d db=%d rdb=%d rdbdb=%d keys=%d cmds=%d run=%s past=%s",
+	text := fmt.Sprintf("v=%s owner=%s epoch=%d phase=%s replid=%s offset=%d start=%d startdb=%d db=%d rdb=%d rdbdb=%d keys=%d cmds=%d run=%s past=%s",
 		markVersion, m.Owner, m.Epoch, phase, replid, m.Offset, m.Start, m.StartDB, m.DB, m.RDB, m.RDBDB, m.Keys, m.Commands, run, pastText(m.Past))
+	if m.Selection != "" { // which an older tairlift refuses, as it must
+		text += " sel=" + m.Selection
+	}
+	return text
 }
 
 // pastText is "-", or the epochs as 1:rdb,2:8125,3:all.
@@ -282,6 +288,11 @@ func ParseMark(s string) (Mark, error) {
 			if v != "-" {
 				m.RunID = v
 			}
+		case "sel":
+			if m.Selection = v; v == "" {
+				err = errors.New("empty")
+			}
+			seen-- // it need not be there
 		case "past":
 			m.Past, err = parsePast(v)
 		default:

@@ -48,7 +48,7 @@ func (g *group) rejected(b *Batch, failed []resp.ExecError) (stop, err error) {
 		return &StopError{
 			Reason: "target-database",
 			What: fmt.Sprintf("group %s: the target lost database %d while it was used (%s); commands up to offset %s ran in another one",
-				g.id, rejects[astray].DB, rejects[astray].Error, b.end),
+				g.id, g.job.o.Selection.To(rejects[astray].DB), rejects[astray].Error, b.end),
 			Hint: "give the target its databases back, then start the same command with --reseed: it loads the newest RDB again and makes the target equal",
 		}, nil
 	case g.onReject == RejectContinue:

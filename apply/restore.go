@@ -123,17 +123,22 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 	}
 }
 
-// use selects the chunk's database where the connection has another, and is
+// use selects the chunk's database where the connection has another of the
+// target's, and is
 // answered before the chunk is sent: a SELECT that is refused, because a script
 // runs, would leave what follows it to the other one once the script has ended.
 func (s *snapshot) use(conn control, db *int, c *chunk) error {
-	if c.db == dbNone || c.db == *db {
+	if c.db == dbNone {
+		return nil
+	}
+	to := s.g.job.o.Selection.To(c.db)
+	if to == *db {
 		return nil
 	}
 	if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
 		return err
 	}
-	err := conn.WriteCommand("SELECT", strconv.Itoa(c.db))
+	err := conn.WriteCommand("SELECT", strconv.Itoa(to))
 	if err == nil {
 		err = conn.Flush()
 	}
@@ -141,9 +146,9 @@ func (s *snapshot) use(conn control, db *int, c *chunk) error {
 		_, err = conn.SkipReply()
 	}
 	if err != nil {
-		return fmt.Errorf("select database %d of the target: %w", c.db, err)
+		return fmt.Errorf("select database %d of the target: %w", to, err)
 	}
-	*db = c.db
+	*db = to
 	return nil
 }
 

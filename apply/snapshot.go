@@ -40,6 +40,7 @@ type snapshot struct {
 	target target
 	dec    *rdb.Decoder
 	aux    error // met in a callback of dec
+	wanted bool  // the entry that dec gave last
 	full   chan *chunk
 	free   chan *chunk
 	water  lowWater
@@ -159,6 +160,10 @@ func (s *snapshot) open(ctx context.Context, in *spool.RDBReader, m Mark) error 
 		Hold:            s.g.job.o.heldBytes,
 		NoStringPayload: s.target.setPXAT(),
 		OldestVersion:   true,
+		Want: func(db int, key []byte) bool {
+			s.wanted = !isOurs(key) && s.g.job.o.Selection.Has(db, key)
+			return s.wanted
+		},
 		OnAux: func(key, value []byte) {
 			if string(key) == "lua" && s.aux == nil { // Redis 4.0 to 6.2 keep scripts here
 				s.aux = s.g.scripts.keep(value)
@@ -270,9 +275,13 @@ func (s *snapshot) readErr(err error) error {
 // add puts an entry, which begins behind before, into a chunk. errLarge says
 // that it is to be written by itself.
 func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry, before rdb.Boundary) error {
-	if isOurs(e.Key) {
+	if !s.wanted {
 		c.entries++
-		c.seen.ignored++
+		if isOurs(e.Key) {
+			c.seen.ignored++
+		} else {
+			c.seen.filtered++
+		}
 		if err := s.dec.Skip(); err != nil {
 			return s.readErr(err)
 		}
@@ -290,7 +299,7 @@ func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry, before rdb.B
 		c.seen.expired++
 	}
 	// At the first byte of it: the mark is behind that when it is behind the entry.
-	s.g.job.existing.replaced(s.g.id, s.epoch, e.DB, e.Key, before.Offset+1)
+	s.g.job.existing.replaced(s.g.id, s.epoch, s.g.job.o.Selection.To(e.DB), e.Key, before.Offset+1)
 	if e.Unread {
 		return errLarge
 	}

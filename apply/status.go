@@ -55,6 +55,7 @@ type Status struct {
 	RDBTotal  int64 // 0 = not known yet
 	Keys      int64 // entries of the RDB that are on the target
 	Commands  int64 // of the source's stream, executed on the target
+	Filtered  int64 // commands and entries of keys that are not selected: not sent
 	Ignored   int64 // commands and entries never sent: PINGs, heartbeats, ...
 	Unknown   int64 // commands passed through that no table knows
 	// UnknownNames are how many of each name; it never changes once it was given.
@@ -156,6 +157,7 @@ func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 			st.AppliedMS = sourceMS
 		}
 		st.Commands = m.Commands
+		st.Filtered += seen.filtered
 		st.Ignored += seen.ignored
 		if len(seen.unknown) > 0 {
 			names := unknowns(maps.Clone(st.UnknownNames))

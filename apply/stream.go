@@ -95,8 +95,9 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 	}
 	s.tr = translator{
 		group: g.id, epoch: m.Epoch, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
-		proveDB: func(db int) error { return g.job.proveDB(ctx, db) },
-		skip:    g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
+		selection: g.job.o.Selection,
+		proveDB:   func(db int) error { return g.job.proveDB(ctx, db) },
+		skip:      g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
 		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 	}
@@ -127,6 +128,9 @@ func (s *streamer) run(ctx context.Context) error {
 		}
 		s.g.arm()
 		cause := s.fill(ctx)
+		if err := s.keepDoubts(); err != nil {
+			return err
+		}
 		if len(s.tr.batch.cmds) > 0 {
 			if err := s.send(ctx); err != nil {
 				return err
@@ -219,14 +223,23 @@ func (s *streamer) fill(ctx context.Context) (cause error) {
 	return nil
 }
 
-// send lands the batch before, waits for the pace, queues the current batch and
-// sends its EXEC. While it waits, nothing of ours is under way.
-func (s *streamer) send(ctx context.Context) error {
-	b := s.tr.batch
+// keepDoubts stores what was noted as doubtful: a command that makes a key so may
+// leave nothing to send, by which its batch would be remembered.
+func (s *streamer) keepDoubts() error {
+	if len(s.tr.doubts) == 0 {
+		return nil
+	}
 	if _, err := s.g.addDoubts(s.tr.doubts); err != nil {
 		return err
 	}
 	s.tr.taken()
+	return nil
+}
+
+// send lands the batch before, waits for the pace, queues the current batch and
+// sends its EXEC. While it waits, nothing of ours is under way.
+func (s *streamer) send(ctx context.Context) error {
+	b := s.tr.batch
 	if err := s.tr.existing.sync(); err != nil {
 		return err
 	}
@@ -294,6 +307,9 @@ func (s *streamer) land() error {
 		return err
 	}
 	failed, refused := f.batch.split(failed)
+	if failed, err = s.g.excused(f.batch, failed); err != nil {
+		return err
+	}
 	stop, err := s.g.rejected(f.batch, failed)
 	if err != nil {
 		return err

@@ -263,27 +263,30 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 	w := spool.NewKeySet(filepath.Join(s.dir, "found"))
 	defer w.Close()
 	s.others = map[string]repl.GroupID{}
-	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
+	selected := s.g.job.o.Selection
+	for _, at := range slices.Sorted(maps.Keys(t.keyspace)) {
+		db := selected.From(at)
 		var pattern []string
-		if s.clears != nil && !s.clears.reaches(db) {
-			if db != 0 {
+		if db == dbNone || s.clears != nil && !s.clears.reaches(db) {
+			if at != 0 {
 				continue
 			}
 			pattern = []string{"MATCH", keyPrefix + "*"} // the marks of others
 		}
-		err := scanKeys(ctx, conn, db, func(key []byte) error {
+		err := scanKeys(ctx, conn, at, func(key []byte) error {
 			if isOurs(key) {
-				if id, ok := markGroup(s.g.job.o.Job, string(key)); ok && db == 0 && id != s.g.id {
+				if id, ok := markGroup(s.g.job.o.Job, string(key)); ok && at == 0 && id != s.g.id {
 					s.others[string(key)] = id
 				}
 				return nil
 			}
-			if s.clears != nil && !s.clears.covers(db, key) {
+			// What is not selected is never ours, whatever the spool names.
+			if db == dbNone || !selected.Key(key) || s.clears != nil && !s.clears.covers(db, key) {
 				return nil
 			}
 			fp := spool.FingerprintOf(db, key)
 			i, ok, err := candidates.Find(fp)
-			if err != nil || !ok || s.names.has(i) || s.g.job.existing.untouched(db, key) {
+			if err != nil || !ok || s.names.has(i) || s.g.job.existing.untouched(at, key) {
 				return err
 			}
 			return errors.Join(w.Add(fp), s.names.add(i, db, key))
@@ -349,7 +352,7 @@ func (s *sweep) list() (n int64, err error) {
 		} else {
 			n++
 		}
-		return out.add(db, key, by)
+		return out.add(s.g.job.o.Selection.To(db), key, by)
 	})
 	return n, err
 }
@@ -490,7 +493,7 @@ func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
 			return
 		}
 		if b == nil {
-			b = &Batch{db: dbNone}
+			b = &Batch{db: dbNone, selection: s.g.job.o.Selection}
 		}
 		b.use(db, 0)
 		b.buf = resp.AppendArrayHeader(b.buf, 1+len(keys))

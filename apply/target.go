@@ -12,6 +12,7 @@ import (
 
 	"tairlift/internal/command"
 	"tairlift/internal/resp"
+	"tairlift/internal/selection"
 )
 
 // target is what INFO told about the server that is written to.
@@ -85,20 +86,24 @@ func probe(ctx context.Context, c doer) (target, error) {
 	return t, nil
 }
 
-// foreignKeys looks for keys that are neither ours nor heartbeats and returns
-// up to limit of them as "db0:name". It reads until it has found them or has
-// seen every key, so a target full of foreign keys answers at once.
-func foreignKeys(ctx context.Context, c doer, t target, limit int) (found []string, total int64, err error) {
+// foreignKeys looks for keys that are neither ours nor heartbeats, where the job
+// may write, and returns up to limit of them as "db0:name". It reads until it has
+// found them or has seen every key, so a target full of foreign keys answers at
+// once.
+func foreignKeys(ctx context.Context, c doer, t target, s *selection.Selection, limit int) (found []string, total int64, err error) {
 	defer func() {
 		if _, e := c.Do(ctx, "SELECT", "0"); err == nil {
 			err = e
 		}
 	}()
 	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
+		if s.From(db) == selection.None {
+			continue
+		}
 		own := int64(0)
 		err := scanKeys(ctx, c, db, func(key []byte) error {
 			switch {
-			case isOurs(key):
+			case isOurs(key), !s.Key(key):
 				own++
 			case len(found) >= limit:
 				return errEnough

@@ -14,6 +14,7 @@ import (
 	"tairlift/internal/command"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
+	"tairlift/internal/selection"
 )
 
 // translator turns a source's command stream into batches: it follows SELECT
@@ -28,8 +29,10 @@ type translator struct {
 	proveDB  func(db int) error   // checks once that the target has a database
 	skip     map[repl.Offset]bool // ends of commands that were rejected for good
 	existing *existing            // nil unless the target held keys of its own
-	now      func() time.Time
-	onFlush  FlushPolicy
+	// selection leaves keys out; nil is none.
+	selection *selection.Selection
+	now       func() time.Time
+	onFlush   FlushPolicy
 	// skipFlush counts a flush that is not carried out.
 	skipFlush func(e repl.Epoch, db int, c resp.Command) error
 	// findScripts looks for bodies that the store does not have; it is called
@@ -58,14 +61,16 @@ type translator struct {
 
 // counts are what a stream was made of, beside the commands that were sent.
 type counts struct {
-	ignored int64         // PUBLISH, PING, SCRIPT, heartbeats: never sent
-	unknown unknowns      // not in the command table, passed through
-	expired int64         // deadlines that had passed when they were translated
-	native  int64         // values written by commands of their kind, as the target does not RESTORE them
-	width   time.Duration // the widest uncertainty of a date
+	filtered int64         // commands and entries of keys that are not selected
+	ignored  int64         // PUBLISH, PING, SCRIPT, heartbeats: never sent
+	unknown  unknowns      // not in the command table, passed through
+	expired  int64         // deadlines that had passed when they were translated
+	native   int64         // values written by commands of their kind, as the target does not RESTORE them
+	width    time.Duration // the widest uncertainty of a date
 }
 
 func (c *counts) add(o counts) {
+	c.filtered += o.filtered
 	c.ignored += o.ignored
 	c.unknown.add(o.unknown)
 	c.expired += o.expired
@@ -77,8 +82,9 @@ func (c *counts) add(o counts) {
 func (t *translator) start(b *Batch, at repl.Offset, db int) {
 	t.db, t.inMulti, t.batch = db, false, b
 	t.reading = counts{}
+	t.txn.selection = t.selection
 	t.txn.reset(dbNone)
-	b.reset(0)
+	b.begin(t.selection)
 	b.end, b.endDB = at, db
 }
 
@@ -86,7 +92,7 @@ func (t *translator) start(b *Batch, at repl.Offset, db int) {
 func (t *translator) next(b *Batch) {
 	end, db := t.batch.end, t.batch.endDB
 	t.batch = b
-	b.reset(0)
+	b.begin(t.selection)
 	b.end, b.endDB = end, db
 }
 
@@ -122,10 +128,18 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 			}
 		}
 	case command.Flush:
+		if t.passes(spec, c.Args) {
+			t.reading.filtered++
+			break
+		}
 		if err := t.clear(spec, c); err != nil {
 			return err
 		}
 	case command.Slots:
+		if t.passes(spec, c.Args) {
+			t.reading.filtered++
+			break
+		}
 		if spec.Name == "SLOTSDEL" {
 			return t.clear(spec, c)
 		}
@@ -137,6 +151,10 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 			return err
 		}
 	case command.Unsupported:
+		if t.passes(spec, c.Args) {
+			t.reading.filtered++
+			break
+		}
 		return t.stop("unsupported-command", c, "is not supported",
 			"this version cannot replay it faithfully: keep it off the source; then "+newEpochHint)
 	default:
@@ -181,21 +199,26 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 			raw = nil
 		}
 	}
-	b := t.batch
-	if t.inMulti {
-		b = &t.txn
-	}
-	if b.db != t.db {
-		if err := t.proveDB(t.db); err != nil {
-			return err
-		}
-		b.use(t.db, c.End)
-	}
-	switch spec.Class {
-	case command.Eval:
+	if spec.Class == command.Eval {
 		if err := t.scripts.keep(argOf(args, 1)); err != nil {
 			return err
 		}
+	}
+	if t.selection != nil {
+		r, err := t.choose(spec, c, args)
+		if err != nil || r.args == nil {
+			return err
+		}
+		spec, args = r.spec, r.args
+		if r.other {
+			raw = nil
+		}
+	}
+	b, err := t.into(t.db, c.End)
+	if err != nil {
+		return err
+	}
+	switch spec.Class {
 	case command.EvalSHA:
 		body, ok, lost, err := t.scriptBody(string(argOf(args, 1)))
 		if err != nil {
@@ -225,7 +248,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	if t.existing != nil {
 		t.keys = spec.AppendKeys(t.keys[:0], args)
 		for _, k := range t.keys {
-			if t.existing.take(t.group, t.epoch, t.db, k, c.End) {
+			if t.existing.take(t.group, t.epoch, t.selection.To(t.db), k, c.End) {
 				b.buf = resp.AppendArrayHeader(b.buf, 2)
 				b.buf = resp.AppendBulkString(b.buf, "DEL")
 				b.buf = resp.AppendBulk(b.buf, k)
@@ -238,6 +261,11 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		t.doubt(spec, t.keys, "nondeterministic", c.End)
 	}
 	t.derived.derive(spec, args, t.db, c.End, t.note)
+	if t.selection != nil {
+		if r := t.placed(remains{spec: spec, args: args}); r.other {
+			args, raw = r.args, nil
+		}
+	}
 	at, width := t.clock.at(c.End, recv)
 	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
 	var old *command.TargetError
@@ -269,6 +297,25 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		}
 	}
 	return nil
+}
+
+// into is the batch that is being filled, with a database of the source selected.
+func (t *translator) into(db int, end repl.Offset) (*Batch, error) {
+	b := t.batch
+	if t.inMulti {
+		b = &t.txn
+	}
+	if !t.selection.DB(db) { // of what belongs to no database
+		db = t.selection.Any()
+	}
+	if b.db == db {
+		return b, nil
+	}
+	if err := t.proveDB(db); err != nil {
+		return nil, err
+	}
+	b.use(db, end)
+	return b, nil
 }
 
 // scriptBody is the body of a script that is named by its SHA1. lost says why

@@ -103,7 +103,7 @@ func (g *group) unread(ctx context.Context, conn doer, m Mark) error {
 	}
 	unfit := map[string]bool{}
 	for id, s := range all {
-		ok, err := fits(ctx, conn, s)
+		ok, err := fits(ctx, conn, g.job.o.Selection.To(s.doubt.DB), s)
 		if err != nil {
 			return err
 		}
@@ -170,7 +170,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 		var ids []string
 		var doubts []checkpoint.Doubt
 		for i, key := range keys {
-			if isOurs(key) {
+			if isOurs(key) || !g.job.o.Selection.Has(db, key) {
 				continue
 			}
 			ids = append(ids, strconv.Itoa(db)+":"+string(key))
@@ -193,14 +193,15 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 	return nil, ctx.Err()
 }
 
-// fits tells whether the key has the type that its commands wanted.
-func fits(ctx context.Context, conn doer, s suspect) (bool, error) {
+// fits tells whether the key, in that database of the target, has the type that
+// its commands wanted.
+func fits(ctx context.Context, conn doer, db int, s suspect) (bool, error) {
 	want, ok := kindTypes[s.kind]
 	if !ok {
 		return false, nil
 	}
 	key := string(s.doubt.Key)
-	if _, err := conn.Do(ctx, "SELECT", strconv.Itoa(s.doubt.DB)); err != nil {
+	if _, err := conn.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
 		return false, fmt.Errorf("look at key %q of an unread batch: %w", key, err)
 	}
 	r, err := conn.Do(ctx, "TYPE", key)

@@ -350,7 +350,7 @@ func (d *Decoder) read(e *Entry, typ byte) (err error) {
 	s.settle()
 	e.DB, e.Key, e.Type, e.IsString = d.db, d.text, typ, typ == TypeString
 	e.Offset, e.Body = d.item, s.offset()
-	if d.hold >= 0 {
+	if d.hold >= 0 && (d.o.Want == nil || d.o.Want(e.DB, e.Key)) {
 		s.max = d.hold
 		err = d.readHeld(e)
 		s.max = d.max

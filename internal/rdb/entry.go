@@ -18,6 +18,9 @@ type Options struct {
 	// type (MinVersion), not the file's: an older server then takes those whose
 	// types it knows.
 	OldestVersion bool
+	// Want picks the entries whose values are held, by database and key, which is
+	// valid during the call; the others come as Entry.Unread. nil is all.
+	Want func(db int, key []byte) bool
 	// OnAux is told each AUX field: "redis-ver", "repl-stream-db", "lua" (the
 	// body of a script) and others. Both slices are valid during the call.
 	OnAux func(key, value []byte)
