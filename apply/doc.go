@@ -53,6 +53,12 @@
 // read, unless a command behind that offset has made it so again. Every failure
 // leaves the doubt, and so does a source that bears another history.
 //
+// A job may select keys by database and name, and move databases
+// (Options.Selection). Entries and commands of other keys are passed over; of a
+// command that names both kinds the part for selected keys is sent where there is
+// one, and where a selected key follows from another that the target does not have, it is
+// doubtful, and copied again. The mark bears a digest of the selection.
+//
 // A source's full resync begins a new epoch. As soon as its RDB is whole the mark
 // goes there from wherever it is, and what is left of the old stream is not
 // applied; the mark keeps how far each epoch was (its Past) until the sweep is
@@ -83,6 +89,7 @@
 // Caveats. Keys whose deadline passes while apply is behind die on the target
 // even if the source renews them later in the stream. A sweep does not know keys
 // that only a script's text names, nor does a flush. With ExistingReplace, old keys are replaced where a command names them,
-// not where only a script's text does, nor in the other database of a MOVE.
+// not where only a script's text does, nor in the other database of a MOVE. A
+// selection judges scripts by the keys that they name.
 // Only standalone targets are written to.
 package apply

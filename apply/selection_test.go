@@ -97,6 +97,28 @@ func TestAPartIsExactWhereverItBreaks(t *testing.T) {
 	}
 }
 
+// A flush takes what the job has put there, and no key of another name or place.
+func TestAScopedFlushOfAPart(t *testing.T) {
+	base := bareRig(t, 2)
+	for flush, want := range map[string]map[string]string{
+		"SELECT 1;FLUSHDB": {"0 GET a": "v", "3 EXISTS a al": "0", "3 GET a2": "v"},
+		"FLUSHALL":         {"0 EXISTS a": "0", "3 EXISTS a al": "0", "3 GET a2": "v"},
+		"SELECT 3;FLUSHDB": {"0 GET a": "v", "3 GET a": "v", "3 LRANGE al 0 -1": "[x]", "3 GET a2": "v"},
+	} {
+		r := base.again(t)
+		for _, db := range []int{1, 3} { // that the group's spool names, and others have
+			r.target.DoIn(t, db, "SET", "b", "foreign")
+		}
+		r.target.DoIn(t, 1, "SET", "a", "foreign")
+		r.craft(1, 1, "a v", "b v", "1:a v", "1:b v").
+			write(append([]string{"SELECT 1", "RPUSH al x", "RPUSH b x"}, append(strings.Split(flush, ";"), "SELECT 0", "INCR an")...)...).seal()
+		r.craft(2, 1, "1:a2 v").seal()
+		r.applyAll(Options{Selection: aNames(t), OnFlush: FlushScoped})
+		r.want(flush, want)
+		r.want(flush, map[string]string{"1 GET b": "foreign", "3 GET b": "foreign", "1 GET a": "foreign", "0 GET an": "1"})
+	}
+}
+
 func TestForeignKeysAreThoseOfThePlace(t *testing.T) {
 	r := bareRig(t, 1)
 	r.craft(1, 1, "1:arest v").write("SELECT 1", "RPUSH alist new", "RPUSH blist new", "COPY arest acopy", "RENAME bfrom ato", "INCR ato").seal()
@@ -129,6 +151,13 @@ func TestAFailureThatADoubtExplainsIsNoReject(t *testing.T) {
 		t.Errorf("got %v doubtful and %d rejects, want a1 (selection), a2 (derived), 0", got, st.Rejects)
 	}
 	r.want("behind it", map[string]string{"0 GET a3": "1", "3 GET a4": "1", "0 EXISTS a1 a2": "0"})
+	// A doubt is kept also where nothing is sent with it.
+	r = r.again(t)
+	r.craft(1, 1).write("RPOPLPUSH b a").seal()
+	r.applyAll(Options{Selection: aNames(t)})
+	if got := r.doubtful(); got["0:a"] != "selection" {
+		t.Errorf("got %v doubtful, want a", got)
+	}
 	// Any other failure does, in a job with a selection too.
 	r = r.again(t)
 	p := r.craft(1, 1).write("RPUSH a 1")

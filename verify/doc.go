@@ -31,6 +31,9 @@
 // else identical, or for a sample no-difference-in-sample, with the bound that
 // the sample's size allows.
 //
+// Options.Selection leaves keys out on both sides, and says where databases are on
+// the target; numbers of databases in a Report are those of the sources.
+//
 // # Caveats
 //
 // Keys of this tool ("tairlift:...") and DTS heartbeat keys are not compared

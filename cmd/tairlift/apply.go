@@ -12,6 +12,7 @@ func applyVerb() *cli.Command {
 		&cli.StringFlag{Name: "until", Category: catHow, Usage: "end at a `GOAL`: end (of what is in the spool; what is missing there is not waited for)"},
 		waitFlag(),
 	}
+	flags = append(flags, selectionFlags()...)
 	flags = append(flags, applyFlags()...)
 	flags = append(flags, sourceSecretFlag(), targetSecretFlag())
 	return verb(&cli.Command{

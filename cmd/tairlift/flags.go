@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -12,11 +13,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tairlift/internal/job"
+	"tairlift/internal/selection"
 )
 
 // The groups of flags in a help text.
 const (
 	catWhat   = "DIR AND ENDPOINTS" // categories are shown by name
+	catWhich  = "SELECTION (the same for a job's whole life on a target; DIR remembers)"
 	catHow    = "HOW"
 	catSecret = "PASSWORDS (user:password is tried too)"
 	catOutput = "OUTPUT"
@@ -128,6 +131,49 @@ func applyFlags() []cli.Flag {
 		&cli.BoolFlag{Name: reseed, DisableDefaultText: true, Category: catHow, Usage: "where the target has lost its mark, or it does not belong to the spool: load the newest full sync again and make the target equal"},
 	}
 }
+
+func selectionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "db", Category: catWhich, Usage: "only these `DATABASES` of the sources, such as 0,1", DefaultText: "all"},
+		&cli.StringFlag{Name: "db-map", Category: catWhich, Usage: "give databases another number on the target, by `PAIRS` source:target, such as 0:0,1:3"},
+		&cli.GenericFlag{Name: "include-prefix", Category: catWhich, Value: &texts{}, DefaultText: "all", Usage: "only keys whose names begin with `TEXT`, or that another flag includes; may be repeated"},
+		&cli.GenericFlag{Name: "include-regex", Category: catWhich, Value: &texts{}, Usage: "only keys whose names match `REGEX` (RE2, anywhere in the name), or that another flag includes; may be repeated"},
+		&cli.GenericFlag{Name: "exclude-prefix", Category: catWhich, Value: &texts{}, DefaultText: "none", Usage: "no keys whose names begin with `TEXT`, whatever includes them; may be repeated"},
+		&cli.GenericFlag{Name: "exclude-regex", Category: catWhich, Value: &texts{}, DefaultText: "none", Usage: "no keys whose names match `REGEX`, whatever includes them; may be repeated"},
+	}
+}
+
+// selected reads them.
+func selected(c *cli.Context) (s selection.Spec, err error) {
+	var bad *selection.Error
+	if c.IsSet("db") {
+		s.DBs, err = selection.ParseDBs(c.String("db"))
+	}
+	if c.IsSet("db-map") && err == nil {
+		s.DBMap, err = selection.ParseDBMap(c.String("db-map"))
+	}
+	if errors.As(err, &bad) {
+		return s, usageError(bad.Hint, bad.What)
+	}
+	for name, to := range map[string]*[]selection.Text{
+		"include-prefix": &s.IncludePrefix, "include-regex": &s.IncludeRegex, "exclude-prefix": &s.ExcludePrefix, "exclude-regex": &s.ExcludeRegex,
+	} {
+		if t, ok := c.Generic(name).(*texts); ok && len(*t) > 0 {
+			*to = *t
+		}
+	}
+	return s, nil
+}
+
+// texts is a flag that may be repeated; its values may have commas.
+type texts []selection.Text
+
+func (t *texts) Set(v string) error {
+	*t = append(*t, selection.Text(v))
+	return nil
+}
+
+func (t *texts) String() string { return "" }
 
 // size is a number of bytes given with a unit.
 type size struct{ n int64 }
@@ -306,6 +352,11 @@ func runOptions(c *cli.Context) (o job.Options, err error) {
 	if has(c, "read-from") {
 		_, known := one(c, "read-from", "master")
 		fail(notYet(c, "read-from", "give the replica's own address as the group's: --group 1=REPLICA:PORT", "replica"), known)
+	}
+	if has(c, "db") {
+		var bad error
+		o.Selection, bad = selected(c)
+		fail(bad)
 	}
 	if has(c, "target-mode") {
 		_, known := one(c, "target-mode", "auto", "standalone")

@@ -12,6 +12,7 @@ func syncVerb() *cli.Command {
 		&cli.StringFlag{Name: "until", Category: catHow, Usage: "end at a `GOAL`: full (the full phase) or caught-up (what the sources had when that was over)"},
 		waitFlag(),
 	}
+	flags = append(flags, selectionFlags()...)
 	flags = append(flags, captureFlags("")...)
 	flags = append(flags, applyFlags()...)
 	flags = append(flags, sourceSecretFlag(), targetSecretFlag())
@@ -23,6 +24,7 @@ func syncVerb() *cli.Command {
 		Description: examples(
 			"tairlift sync --dir /data/job --group 1=10.0.0.1:6379 --group 2=10.0.0.2:6379 --target 10.0.1.1:6379",
 			"tairlift sync --dir /data/job --until caught-up",
+			"tairlift sync --dir /data/part --group 1=10.0.0.1:6379 --target 10.0.1.1:6379 --db 0,1 --db-map 1:3 --exclude-prefix tmp:",
 		),
 	}, func(c *cli.Context) error {
 		o, err := runOptions(c)

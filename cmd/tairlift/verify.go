@@ -13,6 +13,7 @@ func verifyVerb() *cli.Command {
 		&cli.Float64Flag{Name: "sample", Category: catHow, DefaultText: "30000", Usage: "how many keys level sample takes, `N`; up to 1 it is a share of them"},
 		sourceSecretFlag(), targetSecretFlag(), jsonFlag(),
 	}
+	flags = append(flags, selectionFlags()...)
 	return verb(&cli.Command{
 		Name:      "verify",
 		Usage:     "compare the sources with the target and say what differs; it reads only.",
@@ -35,6 +36,9 @@ func verifyVerb() *cli.Command {
 			return err
 		}
 		if o.Only, err = job.ParseOnly(c.String("only")); err != nil {
+			return err
+		}
+		if o.Selection, err = selected(c); err != nil {
 			return err
 		}
 		if c.IsSet("sample") && !(o.Sample > 0) {

@@ -65,7 +65,7 @@ func newDifferential(t *testing.T, seed uint64) *differential {
 	source := d.sources[0]
 	d.replica = redistest.Source(t)
 	d.replica.ReplicaOf(t, source)
-	from, to := version(source), version(d.target)
+	from, to := versionNumber(source), versionNumber(d.target)
 	d.alike = (from < 700) == (to < 700)
 	d.conn = source.Dial(t)
 	d.fill = cmdtest.NewFiller(seed, "k:")
@@ -93,7 +93,7 @@ func newDifferential(t *testing.T, seed uint64) *differential {
 	return d
 }
 
-func version(s *redistest.Server) int {
+func versionNumber(s *redistest.Server) int {
 	major, minor := s.Version()
 	return 100*major + minor
 }
@@ -110,7 +110,7 @@ func (d *differential) do(args ...string) error {
 
 // can tells whether the target has an equal of each command.
 func (d *differential) can(cmds [][]string) bool {
-	to := version(d.target)
+	to := versionNumber(d.target)
 	caps := command.Caps{AbsTTL: to >= 500, Major: to / 100, Minor: to % 100}
 	for _, args := range cmds {
 		var words [][]byte
@@ -251,14 +251,14 @@ func (d *differential) compare() {
 	redistest.Eventually(d.t, "the replica to be as far as the source", func() bool {
 		return d.replica.Info(d.t, "replication")["slave_repl_offset"] == source.Info(d.t, "replication")["master_repl_offset"]
 	})
-	if version(source) == version(d.target) {
+	if versionNumber(source) == versionNumber(d.target) {
 		// What is ours would be in the digest. A doubt that only verify clears may be left.
 		run(d.t, exitOK, "finish", "--dir", d.dir, "--force")
 		if got, want := digestOfAll(d.target), digestOfAll(d.replica); got != want {
 			d.t.Errorf("DEBUG DIGEST: got %s, want the replica's %s", got, want)
 		}
 	}
-	idle := min(version(source), version(d.target)) >= 700
+	idle := min(versionNumber(source), versionNumber(d.target)) >= 700
 	d.replica.Do(d.t, "CONFIG", "SET", "slave-read-only", "no")
 	want, got := cmdtest.Keyspace(d.t, d.replica, 3, idle), cmdtest.Keyspace(d.t, d.target, 3, idle)
 	for _, line := range cmdtest.Differences(got, want, 20) {

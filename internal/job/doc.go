@@ -17,7 +17,7 @@
 //	status/apply-<target>.json what each apply publishes
 //	capture/capture.db         capture's own store; its lock is that of capture
 //	apply/<target>/apply.db    the store of one target's apply, and its lock
-//	apply/<target>/target.json the target's address
+//	apply/<target>/target.json the target's address, and what is selected for it
 //	.../ctl.sock               beside each store, while its owner runs: see RunCtl
 //	apply/<target>/finished.json what finish has left: the job is at its end there
 //

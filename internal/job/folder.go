@@ -16,6 +16,7 @@ import (
 
 	"tairlift/internal/fsx"
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -285,6 +286,28 @@ func (f *folder) save(groups []Group, log *slog.Logger) error {
 // targetFile is DIR/apply/<target>/target.json.
 type targetFile struct {
 	Addr string `json:"addr"`
+	// Selection is what of the sources is applied there; left out: everything.
+	Selection selection.Spec `json:"selection,omitzero"`
+}
+
+func (f *folder) targetFile(addr string) string {
+	return filepath.Join(f.applyDir(addr), "target.json")
+}
+
+// readTarget reads a target file; nil when there is none.
+func (f *folder) readTarget(path string) (*targetFile, error) {
+	raw, err := readSmall(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	var t targetFile
+	if err := json.Unmarshal(raw, &t); err != nil || checkAddr(t.Addr) != nil {
+		return nil, refused("remove the file and give --target, with the flags of the selection if it had one", "%s is not a target file", path)
+	}
+	return &t, nil
 }
 
 // targets lists the targets that this DIR was used with.
@@ -298,18 +321,13 @@ func (f *folder) targets() ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		raw, err := readSmall(f.statePath("apply", e.Name(), "target.json"))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		t, err := f.readTarget(f.statePath("apply", e.Name(), "target.json"))
 		if err != nil {
-			return nil, explain(err)
+			return nil, err
 		}
-		var t targetFile
-		if err := json.Unmarshal(raw, &t); err != nil || checkAddr(t.Addr) != nil {
-			return nil, refused("remove the file and give --target", "%s is not a target file", f.statePath("apply", e.Name(), "target.json"))
+		if t != nil {
+			out = append(out, t.Addr)
 		}
-		out = append(out, t.Addr)
 	}
 	return out, nil
 }
@@ -331,12 +349,12 @@ func (f *folder) target(addr string) (string, error) {
 	return "", usage("add --target with the one that is meant", "no target is given, and %s knows several: %s", f.dir, strings.Join(known, ", "))
 }
 
-func (f *folder) rememberTarget(addr string) error {
-	path := filepath.Join(f.applyDir(addr), "target.json")
+func (f *folder) rememberTarget(addr string, s selection.Spec) error {
+	path := f.targetFile(addr)
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	if err := writeJSON(path, targetFile{addr}); err != nil {
+	if err := writeJSON(path, targetFile{addr, s}); err != nil {
 		return explain(fmt.Errorf("write target file: %w", err))
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -211,7 +212,7 @@ func TestTargetIsRemembered(t *testing.T) {
 	f := &folder{dir: dir}
 	_, err := f.target("")
 	checkError(t, err, Usage, "no target is given, and "+dir+" knows none")
-	if err := f.rememberTarget("10.0.0.1:6379"); err != nil {
+	if err := f.rememberTarget("10.0.0.1:6379", selection.Spec{}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := f.target(""); err != nil || got != "10.0.0.1:6379" {
@@ -220,7 +221,7 @@ func TestTargetIsRemembered(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "apply", "10.0.0.1_6379", "target.json")); err != nil {
 		t.Error(err)
 	}
-	if err := f.rememberTarget("[::1]:7"); err != nil {
+	if err := f.rememberTarget("[::1]:7", selection.Spec{}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = f.target("")

@@ -14,6 +14,7 @@ import (
 	"tairlift/capture"
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -69,14 +70,14 @@ var captureHints = map[string]string{
 }
 
 // applyFile is what apply is doing now.
-func applyFile(p Process, target string, j *apply.Job, doubts *doubtLists, done func(repl.GroupID) bool) *ApplyFile {
-	f := &ApplyFile{Process: p, Target: target, Evictions: j.Evictions(), Groups: []ApplyGroup{}}
+func applyFile(p Process, target string, s selection.Spec, j *apply.Job, doubts *doubtLists, done func(repl.GroupID) bool) *ApplyFile {
+	f := &ApplyFile{Process: p, Target: target, Selection: s, Evictions: j.Evictions(), Groups: []ApplyGroup{}}
 	for _, st := range j.Status() {
 		list := doubts.of(st)
 		g := ApplyGroup{
 			ID: st.Group, State: string(st.State), Reason: st.Reason, What: st.What, Hint: st.Hint, Since: moment(st.Since),
 			Done: done(st.Group), Epoch: st.Epoch, Phase: string(st.Phase), AppliedMS: st.AppliedMS,
-			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Unknown: st.Unknown, Unknowns: st.UnknownNames,
+			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Filtered: st.Filtered, Unknown: st.Unknown, Unknowns: st.UnknownNames,
 			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: list.why,
 			Held: st.Held, Healed: st.Healed, Pace: st.Pace, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
 			Native: st.Native, WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,

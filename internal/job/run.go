@@ -17,6 +17,7 @@ import (
 	"tairlift/checkpoint"
 	"tairlift/internal/pace"
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -59,6 +60,11 @@ type Options struct {
 	Target string  // HOST:PORT; empty: the one that DIR knows
 	Only   Only    // zero: all groups
 	Until  Until
+
+	// Selection is which keys are applied, and to which database; zero: what DIR
+	// remembers of the target, else all. A part that is given must be the same
+	// each time.
+	Selection selection.Spec
 
 	ReplaceExisting  bool          // write to a target that holds foreign keys
 	StopOnUnknown    bool          // a command that no table knows stops its group, and is not passed on
@@ -121,12 +127,13 @@ type run struct {
 	verb                   string
 	withCapture, withApply bool
 
-	console *Console
-	log     *slog.Logger
-	f       *folder
-	groups  []Group
-	target  string
-	known   bool // the target was reached under this DIR before
+	console   *Console
+	log       *slog.Logger
+	f         *folder
+	groups    []Group
+	target    string
+	selection *selection.Selection
+	known     bool // the target was reached under this DIR before
 
 	captures *checkpoint.Capture
 	applies  *checkpoint.Apply
@@ -236,6 +243,9 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	}
 	if r.withApply {
 		if r.target, err = r.f.target(r.o.Target); err != nil {
+			return err
+		}
+		if r.selection, err = r.f.selectFor(r.target, r.o.Selection); err != nil {
 			return err
 		}
 	}
@@ -460,7 +470,7 @@ func (r *run) view() *view {
 	switch j := r.apply(); {
 	case !r.withApply:
 	case j != nil:
-		v.apply = applyFile(p, r.target, j, &r.doubts, func(g repl.GroupID) bool {
+		v.apply = applyFile(p, r.target, r.selection.Spec(), j, &r.doubts, func(g repl.GroupID) bool {
 			return r.reached(g)
 		})
 		if r.o.Until == UntilEnd {
@@ -481,7 +491,7 @@ func (r *run) view() *view {
 
 // connecting stands in for apply until the target has answered.
 func (r *run) connecting(p Process) *ApplyFile {
-	a := &ApplyFile{Process: p, Target: r.target}
+	a := &ApplyFile{Process: p, Target: r.target, Selection: r.selection.Spec()}
 	if r.before != nil {
 		a.Evictions = r.before.Evictions
 	}
@@ -539,6 +549,9 @@ func (r *run) describe() []any {
 	attrs = append(attrs, "job", r.f.rec.Job.String(), "groups", idList(r.groups))
 	if r.target != "" {
 		attrs = append(attrs, "target", r.target)
+		if r.selection != nil {
+			attrs = append(attrs, "selection", r.selection.String())
+		}
 	}
 	if r.o.Until != UntilStopped {
 		attrs = append(attrs, "until", string(r.o.Until))

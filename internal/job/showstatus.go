@@ -188,6 +188,7 @@ func (s *Status) Text(w io.Writer) error {
 	default:
 		b.WriteString(", not caught up\n")
 	}
+	b.WriteString(selectionText(s.Selection))
 	for _, p := range []struct {
 		name string
 		side *Side

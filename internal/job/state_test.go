@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tairlift/internal/selection"
 )
 
 func TestState(t *testing.T) {
@@ -70,7 +72,7 @@ func TestState(t *testing.T) {
 				err = f.save(nil, slog.New(slog.DiscardHandler))
 			}
 			if err == nil {
-				err = f.rememberTarget("t:1")
+				err = f.rememberTarget("t:1", selection.Spec{})
 			}
 			names := strings.NewReplacer("DIR", dir, "STATE", state, "JOBA", jobA.String(), "JOBB", jobB.String())
 			checkError(t, err, tt.code, names.Replace(tt.err))

@@ -9,6 +9,7 @@ import (
 
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -38,6 +39,8 @@ type Status struct {
 	Targets []string `json:"targets"` // all that this DIR was used with
 	Capture *Side    `json:"capture"` // null: never ran here
 	Apply   *Side    `json:"apply"`
+	// Selection is what of the sources is applied to Target; left out: everything.
+	Selection selection.Spec `json:"selection,omitzero"`
 	// Finish is what a finish on this target has left; null: the job goes on.
 	Finish *buried `json:"finish"`
 	// SlotCoverage tells whether the groups are known to hold all slots of
@@ -96,6 +99,7 @@ type GroupStatus struct {
 	// Unknowns are how many of Unknown have each name: up to 50 names, and "(others)".
 	Unknowns map[string]int64 `json:"unknown_list"`
 	Ignored  int64            `json:"ignored_commands"`
+	Filtered int64            `json:"filtered"` // commands and RDB entries of keys that are not selected
 	Expired  int64            `json:"expired_in_transit"`
 	WidthMS  int64            `json:"ttl_width_ms"`
 	// Flushes are the commands of the source that emptied databases and were
@@ -188,6 +192,7 @@ func (v *view) status() Status {
 		base.aRun = base.ap.running(v.now)
 		base.evicted = v.apply.Evictions
 		s.Apply, s.Rate.Apply = side(base.ap, base.aRun), v.apply.Rate
+		s.Selection = v.apply.Selection
 		if text := evictedText(base.evicted); text != "" {
 			s.Taints = append(s.Taints, text+": "+evictedHint)
 		}
@@ -265,7 +270,7 @@ func (d *sides) numbers(s *GroupStatus) {
 	if a != nil {
 		s.Commands, s.Rejects, s.Doubtful, s.Healed = ptr(a.Commands), ptr(a.Rejects), ptr(a.Doubtful), ptr(a.Healed)
 		s.Rejected, s.Doubts = append(s.Rejected, a.Rejected...), append(s.Doubts, a.Doubts...)
-		s.Unknown, s.Ignored, s.Expired, s.WidthMS = a.Unknown, a.Ignored, a.Expired, a.WidthMS
+		s.Unknown, s.Ignored, s.Filtered, s.Expired, s.WidthMS = a.Unknown, a.Ignored, a.Filtered, a.Expired, a.WidthMS
 		s.Flushes, s.Flushed, s.FlushesIgnored = a.Flushes, a.Flushed, a.FlushesIgnored
 		maps.Copy(s.Unknowns, a.Unknowns)
 		if a.Epoch > 0 {

@@ -12,6 +12,7 @@ import (
 
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
+	"tairlift/internal/selection"
 	"tairlift/spool"
 )
 
@@ -100,6 +101,7 @@ type CaptureGroup struct {
 type ApplyFile struct {
 	Process
 	Target    string               `json:"target"`
+	Selection selection.Spec       `json:"selection,omitzero"`
 	Evictions checkpoint.Evictions `json:"evictions"`
 	Rate      *ApplyRate           `json:"rate,omitempty"`
 	Groups    []ApplyGroup         `json:"groups"`
@@ -127,6 +129,7 @@ type ApplyGroup struct {
 	Keys      int64        `json:"keys"`
 	Commands  int64        `json:"commands"`
 	Ignored   int64        `json:"ignored"`
+	Filtered  int64        `json:"filtered"` // of keys that are not selected
 	Unknown   int64        `json:"unknown"`
 	// Unknowns are how many of each name; see GroupStatus.
 	Unknowns map[string]int64 `json:"unknown_by_name,omitempty"`

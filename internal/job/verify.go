@@ -14,6 +14,7 @@ import (
 	"tairlift/internal/meter"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
+	"tairlift/internal/selection"
 	"tairlift/verify"
 )
 
@@ -26,8 +27,9 @@ type VerifyOptions struct {
 	Target string
 	Only   Only
 
-	Level        string  // counts | keys | sample | full
-	Sample       float64 // share up to 1, or a number of keys; 0: 30,000 keys
+	Selection    selection.Spec // as in Options
+	Level        string         // counts | keys | sample | full
+	Sample       float64        // share up to 1, or a number of keys; 0: 30,000 keys
 	JSON         bool
 	SourceSecret Secret
 	TargetSecret Secret
@@ -51,12 +53,16 @@ func RunVerify(ctx context.Context, o VerifyOptions) error {
 	if err != nil {
 		return err
 	}
+	selected, err := f.selectFor(target, o.Selection)
+	if err != nil {
+		return err
+	}
 	console := o.Console
 	if console == nil {
 		console = NewConsole(nil, ConsoleOptions{})
 	}
 	vo := verify.Options{
-		Target: verify.Target{Addr: target, Secret: o.TargetSecret}, Level: level, Sample: o.Sample, Log: console.Log,
+		Target: verify.Target{Addr: target, Secret: o.TargetSecret}, Level: level, Sample: o.Sample, Selection: selected, Log: console.Log,
 		Progress: console.keys(),
 	}
 	for _, g := range groups {

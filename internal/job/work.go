@@ -142,7 +142,8 @@ func (r *run) die(e *Error) {
 // openApply claims the target.
 func (r *run) openApply(ctx context.Context) error {
 	o := apply.Options{
-		SpoolDir: r.f.spoolDir(), StateDir: r.f.applyDir(r.target), Job: r.f.rec.Job, Groups: idsOf(r.groups), Store: r.applies,
+		Selection: r.selection,
+		SpoolDir:  r.f.spoolDir(), StateDir: r.f.applyDir(r.target), Job: r.f.rec.Job, Groups: idsOf(r.groups), Store: r.applies,
 		Addr: r.target, Secret: r.o.TargetSecret, UntilEnd: r.o.Until == UntilEnd, MaxWait: r.o.Wait, Log: r.log,
 		Vouched: r.vouches.of, MaxDeletes: r.o.MaxDeletes, DeletesAgreed: r.o.DeletesAgreed, Reseed: r.o.Reseed, NewEpoch: r.epochsBefore,
 		Sources: map[repl.GroupID]apply.Source{}, Pace: r.applying,
@@ -183,7 +184,7 @@ func (r *run) openApply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.f.rememberTarget(r.target); err != nil {
+	if err := r.f.rememberTarget(r.target, r.selection.Spec()); err != nil {
 		return err
 	}
 	r.job.Store(j)
