@@ -35,6 +35,10 @@ import (
 const (
 	sweepChunk = 2000             // keys that one EXEC deletes at most
 	sweepBeat  = 10 * time.Second // between two marks while nothing is deleted
+	// crowdedTries is how many tries in vain to delete a chunk are told of, and
+	// crowdedPause the longest wait for another.
+	crowdedTries = 5
+	crowdedPause = 250 * time.Millisecond
 )
 
 // sweep runs until everything is deleted, and begins the epoch's stream.
@@ -430,7 +434,10 @@ func (s *sweep) delete(ctx context.Context, chunk []foundKey) error {
 		return err
 	}
 	others := s.holders.keys()
-	for ctx.Err() == nil {
+	for tries := 0; ctx.Err() == nil; tries++ {
+		if tries > 0 {
+			s.crowded(ctx, tries)
+		}
 		// Most of what the others have done since is read before they are held up.
 		if err := s.look(ctx); err != nil {
 			return err
@@ -455,6 +462,22 @@ func (s *sweep) delete(ctx context.Context, chunk []foundKey) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// crowded waits a little longer from one try to the next, and says so: another
+// process may commit on the same target faster than we can look at its marks.
+func (s *sweep) crowded(ctx context.Context, tries int) {
+	if tries >= crowdedTries {
+		s.g.status.update(func(st *Status) {
+			if st.Reason == "reconciling" {
+				st.What = fmt.Sprintf("marks of other groups moved at each of %d tries to delete what they do not hold", tries)
+			}
+		})
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(time.Millisecond<<min(tries, 10), crowdedPause)):
+	}
 }
 
 // spared makes the keys of a chunk that stay for another group doubtful there: the
