@@ -2,7 +2,8 @@
 # make test    go vet and every test, with real servers on loopback ports
 # make check   formatting and linters
 # make demo    a whole migration in about a minute, with kills on the way
-# make soak    a migration in which everything goes wrong, for MINUTES=10; SEED=n repeats one (SOAK_FLAGS='--without kill-source': without some)
+# make soak    a migration in which everything goes wrong, for MINUTES=10; SEED=n repeats one (SOAK_FLAGS='--without kill-source': without some),
+#              and before it values of BIG=1024 MiB of each kind (BIG=: without; some 6 GB of memory)
 # make matrix  migrations from each server in SOURCE_SERVERS to each in TARGET_SERVERS (paths parted by commas), and a table of what came of them
 # make fuzz    each fuzz target for FUZZTIME
 # make bench   tairlift against raw work, some minutes; writes docs/benchmarks.md (BENCH_FLAGS='--scale 0.1 --out -': a quick try)
@@ -16,6 +17,7 @@ FUZZTIME      ?= 30s
 MINUTES       ?= 10
 SEED          ?=
 SOAK_FLAGS    ?=
+BIG           ?= 1024
 BENCH         ?= .
 BENCH_FLAGS   ?=
 
@@ -48,6 +50,7 @@ demo: build deps
 	go run ./internal/job/demo
 
 soak: build deps
+	$(if $(BIG),BIG_VALUES=$(BIG) go test -count=1 -timeout 60m -v -run 'TestBigValues' ./internal/e2e)
 	go run ./internal/job/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED)) $(SOAK_FLAGS)
 
 # SOURCE_SERVERS and TARGET_SERVERS come from the environment or the command line.

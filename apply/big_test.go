@@ -208,50 +208,69 @@ func TestAFaultInABigValueRestartsThatKeyOnly(t *testing.T) {
 }
 
 func TestABigValueThatIsCutIsRemovedByWhoeverComesNext(t *testing.T) {
-	r := newRig(t, 1)
-	s := r.sources[0]
-	bigKinds(t, s)
-	r.capture()
-	r.stopCapture()
-	held := make(chan struct{}, 1)
-	var cut atomic.Int64
-	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
-		if isWord(args, "RPUSH") && cut.Add(1) == 5 {
-			held <- struct{}{}
-			return redistest.Hang()
-		}
-		return redistest.Pass()
-	})
-	a := r.start(small(Options{Addr: proxy.Addr, Timeout: time.Hour}))
-	<-held
-	redistest.Eventually(t, "a value half written", func() bool {
-		return len(r.target.DoIn(t, 0, "KEYS", "tairlift:tmp:*").Elems)+len(r.target.DoIn(t, 1, "KEYS", "tairlift:tmp:*").Elems) > 0
-	})
-	redistest.Eventually(t, "status to say so", func() bool {
-		w := a.job.Status()[0].Writing
-		return w != nil && w.Key == "list" && w.Kind == "list" && w.Bytes > 0
-	})
-	if err := a.stop(); err != nil {
-		t.Fatal(err)
+	for _, next := range []struct {
+		claim string
+		do    func(r *rig)
+	}{
+		{"a session that writes no big value", func(r *rig) { r.applyAll(Options{}) }},
+		{"a finish", func(r *rig) {
+			c, err := OpenClosing(r.t.Context(), ClosingOptions{Addr: r.target.Addr, Job: r.job})
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			defer c.Close()
+			traces, err := c.Traces(r.t.Context())
+			if err == nil {
+				_, err = c.TakeOver(r.t.Context(), traces.Marks)
+			}
+			if err != nil {
+				r.t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(next.claim, func(t *testing.T) {
+			r := newRig(t, 1)
+			s := r.sources[0]
+			bigKinds(t, s)
+			r.capture()
+			r.stopCapture()
+			held := make(chan struct{}, 1)
+			var pushes atomic.Int64
+			proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+				if isWord(args, "RPUSH") && pushes.Add(1) == 5 {
+					held <- struct{}{}
+					return redistest.Hang()
+				}
+				return redistest.Pass()
+			})
+			a := r.start(small(Options{Addr: proxy.Addr, Timeout: time.Hour}))
+			<-held
+			left := func() (n int) {
+				for db := range 2 {
+					n += len(r.target.DoIn(t, db, "KEYS", "tairlift:tmp:*").Elems)
+				}
+				return n
+			}
+			redistest.Eventually(t, "a value half written", func() bool { return left() == 1 })
+			redistest.Eventually(t, "status to say so", func() bool {
+				w := a.job.Status()[0].Writing
+				return w != nil && w.Key == "list" && w.Kind == "list" && w.Bytes > 0
+			})
+			if err := a.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if left() != 1 {
+				t.Fatal("what is left of the value: got nothing")
+			}
+			next.do(r)
+			r.noTemp(next.claim)
+			proxy.Release()
+			proxy.Close()
+			r.applyAll(small(Options{}))
+			sameKeys(t, "again", r.target, s)
+			r.noTemp("again")
+		})
 	}
-	c, err := OpenClosing(t.Context(), ClosingOptions{Addr: r.target.Addr, Job: r.job})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	traces, err := c.Traces(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.TakeOver(t.Context(), traces.Marks); err != nil {
-		t.Fatal(err)
-	}
-	r.noTemp("taken over to finish")
-	proxy.Release()
-	proxy.Close()
-	r.applyAll(small(Options{}))
-	sameKeys(t, "again", r.target, s)
-	r.noTemp("again")
 }
 
 // A RENAME that a hung connection holds is never executed behind the session that
@@ -279,12 +298,39 @@ func TestALateRenameIsNotExecuted(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.applyAll(small(Options{}))
-	if n := proxy.Release(); n == 0 {
-		t.Error("bytes that came late: got none")
-	}
+	proxy.Release()
 	proxy.Close()
 	sameKeys(t, "behind a late RENAME", r.target, s)
 	r.noTemp("behind a late RENAME")
+}
+
+// What an evicting target takes away in the middle would leave a value without
+// its beginning.
+func TestABigValueThatTheTargetEvictsIsAReject(t *testing.T) {
+	r := newRig(t, 1)
+	s := r.sources[0]
+	bigKinds(t, s)
+	r.capture()
+	r.stopCapture()
+	var pushes atomic.Int64
+	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+		if isWord(args, "RPUSH") && pushes.Add(1)%8 == 3 {
+			for db := range 2 {
+				r.target.DoIn(t, db, "DEL", string(args[1]))
+			}
+		}
+		return redistest.Pass()
+	})
+	if stop := r.stopped(small(Options{Addr: proxy.Addr}), "reject"); !strings.Contains(stop.What, `"list"`) || !strings.Contains(stop.What, "evicted") {
+		t.Errorf("stop: got %q, want the key and the cause named", stop.What)
+	}
+	pushes.Store(0)
+	job := r.applyAll(small(Options{Addr: proxy.Addr, OnReject: RejectContinue}))
+	if st := job.Status()[0]; st.Rejects != 2 || st.Doubtful != 2 {
+		t.Errorf("status: got %d rejects, %d doubtful, want 2, 2", st.Rejects, st.Doubtful)
+	}
+	r.want("of what was cut short", map[string]string{"0 EXISTS list": "0", "1 EXISTS list": "0", "0 GET small": "v"})
+	r.noTemp("of what was cut short")
 }
 
 // Where a command is missing, or is not for the account, values are written all

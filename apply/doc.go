@@ -9,7 +9,10 @@
 //   - claimed: the target held nobody's keys (or was to be replaced), and a
 //     mark without a phase was written for every group of the job;
 //   - RDB phase: the newest whole RDB of the spool is restored over several
-//     named connections, SET for plain strings, RESTORE REPLACE for the rest.
+//     named connections, SET for plain strings, RESTORE REPLACE for what the
+//     target takes by that, as a probe has shown, and commands of its kind in one
+//     transaction for the rest. What is larger than 1 MiB is written in chunks to a
+//     temporary key and renamed when it is whole.
 //     The mark holds the entry boundary below which every write was answered;
 //     repeating what lies above it is harmless, and a session that begins ends
 //     the connections of that name first, so that nothing arrives late;

@@ -213,7 +213,7 @@ func (g *group) rejectStop(r checkpoint.Reject) error {
 	}
 	if r.Phase == checkpoint.PhaseRDB && len(r.Keys) > 0 {
 		s.What = fmt.Sprintf("group %s: the target refused an entry of the RDB: epoch %s, database %d, key %q: %s", g.id, r.Epoch, r.DB, short(r.Keys[0]), r.Error)
-		s.Hint = "a target older than the source cannot restore its encodings: use a target of at least the source's version; or go on without the key by --on-reject continue, which lists it as doubtful"
+		s.Hint = "it refused the value as a payload and as commands: mend what the error names, then start the same command again; or go on without the key by --on-reject continue, which lists it as doubtful"
 	}
 	return s
 }
