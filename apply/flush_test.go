@@ -373,7 +373,13 @@ func TestAFlushEndsTheDoubtAboutWhatItDeletes(t *testing.T) {
 	want("behind the flush of one", r.applyAll(o), 1, 1)
 	r.want("behind the flush of one", map[string]string{"3 GET n": "1"})
 	r.target.Restart(t)
-	o.batch = 1
+	stopping := o
+	stopping.OnFlush, stopping.UntilEnd = FlushStop, true
+	a = r.start(stopping)
+	if err := a.wait(); err == nil {
+		t.Error("run with another policy: got no stop")
+	}
+	want("taken back", a.job, 2, 2)
 	want("taken back, and flushed again", r.applyAll(o), 1, 1)
 	p.write("FLUSHALL", "INCR n").seal()
 	want("behind the flush of all", r.applyAll(o), 0, 0)

@@ -396,17 +396,19 @@ func (s *sweep) run(ctx context.Context) error {
 		return nil
 	}
 	var chunk []foundKey
+	size := 0
 	flush := func() error {
 		if len(chunk) == 0 {
 			return ctx.Err()
 		}
 		err := s.delete(ctx, chunk)
-		chunk = chunk[:0]
+		chunk, size = chunk[:0], 0
 		return err
 	}
 	err := s.names.each(func(i, db int, key []byte) error {
 		chunk = append(chunk, foundKey{i: i, db: db, key: slices.Clone(key)})
-		if most, _ := s.g.pace.Most(sweepChunk, batchBytes); len(chunk) < most {
+		size += len(key)
+		if most, room := s.g.pace.Most(sweepChunk, batchBytes); len(chunk) < most && size < room {
 			return nil
 		}
 		return flush()
