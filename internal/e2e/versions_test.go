@@ -39,8 +39,8 @@ var specials = []special{
 // the source of the other tests to their target. Its log ends with a table of
 // what came of it.
 func TestVersions(t *testing.T) {
-	sources := versions(t, "SOURCE_SERVERS", "SOURCE_SERVER")
-	targets := versions(t, "TARGET_SERVERS", "TARGET_SERVER")
+	sources := releases(t, "SOURCE_SERVERS", "SOURCE_SERVER")
+	targets := releases(t, "TARGET_SERVERS", "TARGET_SERVER")
 	cells := map[[2]string]string{}
 	for _, source := range sources {
 		for _, target := range targets {
@@ -63,12 +63,12 @@ func TestVersions(t *testing.T) {
 	t.Logf("sources down, targets across\n%s", compatibility(sources, targets, cells))
 }
 
-// version is a server of one version.
-type version struct{ name, path string }
+// release is a server of one version.
+type release struct{ name, path string }
 
-// versions are the servers that a variable lists, or else the one that another
+// releases are the servers that a variable lists, or else the one that another
 // names.
-func versions(t *testing.T, list, single string) (out []version) {
+func releases(t *testing.T, list, single string) (out []release) {
 	t.Helper()
 	for path := range strings.SplitSeq(cmp.Or(os.Getenv(list), os.Getenv(single), "redis-server"), ",") {
 		s := redistest.Start(t, path)
@@ -81,14 +81,14 @@ func versions(t *testing.T, list, single string) (out []version) {
 			name = "Valkey " + v
 		}
 		s.Kill()
-		out = append(out, version{name, path})
+		out = append(out, release{name, path})
 	}
 	return out
 }
 
 // compatibility is the table of cells, in Markdown. What follows "yes" in a cell
 // becomes a note.
-func compatibility(sources, targets []version, cells map[[2]string]string) string {
+func compatibility(sources, targets []release, cells map[[2]string]string) string {
 	notes := map[string]int{}
 	for _, cell := range slices.Sorted(maps.Values(cells)) {
 		if _, stops, ok := strings.Cut(cell, ", "); ok && notes[stops] == 0 {
