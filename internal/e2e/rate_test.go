@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -52,6 +53,11 @@ func TestRateIsChangedWhileItRuns(t *testing.T) {
 	})
 }
 
+const (
+	calmExecs = 30
+	slowestMS = 8000 // short of when apply gives a connection up
+)
+
 // TestApplyBacksOffFromASlowTarget puts a proxy before the target that answers ever
 // more slowly, until status says that apply has slowed down.
 func TestApplyBacksOffFromASlowTarget(t *testing.T) {
@@ -62,8 +68,11 @@ func TestApplyBacksOffFromASlowTarget(t *testing.T) {
 	var slowed atomic.Bool
 	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
 		if strings.EqualFold(string(args[0]), "EXEC") && !slowed.Load() {
-			if n := execs.Add(1); n > 30 {
-				time.Sleep(min(time.Duration(n)*5*time.Millisecond, 2*time.Second)) // the proxy's latency
+			// The first answers tell what is calm, which on a busy machine is slow
+			// already: it takes a multiple of that.
+			if n := execs.Add(1); n > calmExecs {
+				slow := 50 * math.Pow(1.25, float64(n-calmExecs)) // in ms
+				time.Sleep(time.Duration(min(slow, slowestMS)) * time.Millisecond)
 			}
 		}
 		return redistest.Pass()
