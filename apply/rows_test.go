@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tairlift/internal/command"
 	"tairlift/internal/redistest"
@@ -152,7 +153,7 @@ func (r *rig) equal(s *redistest.Server) {
 	if len(want) == 0 {
 		r.t.Error("nothing to compare")
 	}
-	for _, line := range cmdtest.Differences(got, want, 20) {
+	for _, line := range cmdtest.Differences(got, want, 2*time.Second, 20) {
 		r.t.Error(line)
 	}
 }

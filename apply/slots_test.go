@@ -278,3 +278,32 @@ func TestUnknownNamesAreBounded(t *testing.T) {
 		t.Errorf("got %d names, %d in all, %d others, want %d, 1001, %d", len(u), u.total(), u[otherUnknown], maxUnknown+1, 1000-maxUnknown)
 	}
 }
+
+// A fork may know more than its version says.
+func TestATargetIsAskedForACommandThatIsTooNewForIt(t *testing.T) {
+	r := bareRig(t, 1)
+	if major, _ := r.target.Version(); major < 7 {
+		t.Skip("the target does not know LMPOP")
+	}
+	asked := 0
+	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+		switch strings.ToUpper(string(args[0])) {
+		case "INFO":
+			text := "redis_version:6.2.0\r\nrun_id:" + strings.Repeat("a", 40) + "\r\nrole:master\r\n"
+			return redistest.Reply(fmt.Sprintf("$%d\r\n%s\r\n", len(text), text))
+		case "COMMAND":
+			asked++
+		}
+		return redistest.Pass()
+	})
+	p := r.craft(1, 1).write("RPUSH l a b c d e", "LMPOP 1 l LEFT", "BLMPOP 0 1 l RIGHT", "LMPOP 1 l LEFT")
+	r.applyAll(Options{Addr: proxy.Addr})
+	r.want("what it knows all the same", map[string]string{"0 LRANGE l 0 -1": "[c d]"})
+	if asked != 1 {
+		t.Errorf("COMMAND INFO: got %d, want 1", asked)
+	}
+	p.write("XDELEX s IDS 1 1-1")
+	if stop := r.stopped(Options{Addr: proxy.Addr}, "unsupported-command"); !strings.Contains(stop.What, "version 6.2: XDELEX is of version 8.2") {
+		t.Errorf("stop: got %q", stop.What)
+	}
+}

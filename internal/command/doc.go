@@ -38,12 +38,13 @@
 // Caveats.
 //
 //   - A Class says what a command is; whether it may be sent is the caller's
-//     decision. AppendRewrite refuses only what must never be sent: class
-//     Unsupported, and SLOTSDEL and SLOTSMGRT*.
+//     decision. AppendRewrite refuses only what must never be sent (class
+//     Unsupported, SLOTSDEL and SLOTSMGRT*), and, by a TargetError, what the target
+//     is too old for. docs/commands.md shows every row.
 //   - Function libraries belong to a server, not to a group. FUNCTION LOAD and
 //     RESTORE are given REPLACE, so that several groups may bring the same library;
-//     DELETE and FLUSH pass as they came, and reach what other groups loaded.
+//     DELETE and FLUSH would reach what other groups loaded.
 //   - A script that sets a relative TTL hides it: see Spec.HiddenTTL.
-//   - KEEPTTL (6.0) and INCRBYFLOAT of a source from 6.0 on, which propagates SET
-//     with it, have no equal on an older target and pass as they came.
+//   - What stands in for a command on an older target is a script (EVAL) where no
+//     command will do.
 package command

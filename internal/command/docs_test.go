@@ -40,6 +40,7 @@ Known limits:
 - SPOP with a count through a Codis proxy, and a script on Redis 3.2 that calls SPOP, give another result wherever they are replayed: their keys are
   doubtful and are copied again from the source. So are keys to which a script gives a relative time to live.
 - INCRBYFLOAT of a source before 6.0 is propagated as SET: it takes the key's time to live away on every replica, and here.
+- A script that failed at a source before 7.0 after it had written is propagated as it was, and fails on the target too: a ` + "`reject`" + `.
 - A deadline of a hash field is not held back while a group is behind.
 - XCLAIM of an entry that was deleted leaves it pending before 7.0, and drops it from then on; a library's functions need a target of 7.0.
 

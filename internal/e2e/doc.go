@@ -19,6 +19,7 @@
 //	TestEvictionsAreATaint  keys that the target evicts, in status and verify
 //	TestOwner             two processes for one target, with bytes of the first on the way
 //	TestLateApply         deadlines are the source's, however late they are applied
+//	TestDifferential      random commands of every row, between kills: the target is a replica
 //	TestRecordedSession   a recorded codis-server 3.2.11 as the source
 //	TestVersions          any version to any version, written in every way meanwhile
 //	TestCopiesUnderWay    copies made all the time, in every manner, each followed by an apply

@@ -85,7 +85,7 @@ func (f *Filler) Populate() [][]string {
 var scripts = map[string]string{
 	"incr":    "return redis.call('INCRBY', KEYS[1], ARGV[1])",
 	"several": "redis.call('SET', KEYS[1], ARGV[1]) redis.call('RPUSH', KEYS[2], ARGV[1]) return redis.call('HSET', KEYS[3], 'f', ARGV[1])",
-	"effects": "if redis.replicate_commands then redis.replicate_commands() end redis.call('SADD', KEYS[1], ARGV[1]) redis.call('TIME') return redis.call('SADD', KEYS[1], 'more')",
+	"effects": "if redis.replicate_commands then redis.replicate_commands() end redis.call('TIME') redis.call('SADD', KEYS[1], ARGV[1]) return redis.call('SADD', KEYS[1], 'more')",
 	"nothing": "return redis.call('EXISTS', KEYS[1])",
 }
 

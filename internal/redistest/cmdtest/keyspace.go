@@ -87,15 +87,16 @@ func (c *reader) elements(typ, key string) []string {
 		return c.hash(key)
 	case "zset":
 		pairs := c.do("ZRANGE", key, "0", "-1", "WITHSCORES").Strings()
-		var out []string
-		for i := 0; i+1 < len(pairs); i += 2 {
-			score, err := strconv.ParseFloat(pairs[i+1], 64)
+		var out [][]string
+		for pair := range slices.Chunk(pairs, 2) {
+			score, err := strconv.ParseFloat(pair[1], 64) // versions do not print it alike
 			if err != nil {
 				c.t.Fatalf("score of %q: %v", key, err)
 			}
-			out = append(out, pairs[i], strconv.FormatFloat(score, 'g', -1, 64))
+			out = append(out, []string{pair[0], strconv.FormatFloat(score, 'g', -1, 64)})
 		}
-		return out
+		slices.SortFunc(out, slices.Compare)
+		return slices.Concat(out...)
 	case "stream":
 		return c.stream(key)
 	}
@@ -162,11 +163,9 @@ func pairs(r resp.Reply) map[string]resp.Reply {
 	return m
 }
 
-// slackMS is how far deadlines of the same key may be apart.
-const slackMS = 2000
-
-// Differences of two keyspaces, a line each, in order; at most limit of them.
-func Differences(got, want map[string]Value, limit int) []string {
+// Differences of two keyspaces, a line each, in order; at most limit of them. slack
+// is how far deadlines of the same key may be apart.
+func Differences(got, want map[string]Value, slack time.Duration, limit int) []string {
 	var out []string
 	for key, w := range want {
 		switch g, ok := got[key]; {
@@ -174,7 +173,7 @@ func Differences(got, want map[string]Value, limit int) []string {
 			out = append(out, fmt.Sprintf("%q is missing: want %s", key, w))
 		case g.Type != w.Type || !slices.Equal(g.Elements, w.Elements):
 			out = append(out, fmt.Sprintf("%q: got %s, want %s", key, g, w))
-		case (g.DeadlineMS == 0) != (w.DeadlineMS == 0), max(g.DeadlineMS-w.DeadlineMS, w.DeadlineMS-g.DeadlineMS) > slackMS:
+		case (g.DeadlineMS == 0) != (w.DeadlineMS == 0), max(g.DeadlineMS-w.DeadlineMS, w.DeadlineMS-g.DeadlineMS) > slack.Milliseconds():
 			out = append(out, fmt.Sprintf("%q: got deadline %d, want %d", key, g.DeadlineMS, w.DeadlineMS))
 		}
 	}
