@@ -73,6 +73,7 @@ func place(db int, key string) string { return fmt.Sprintf("DB%d %q", db, key) }
 // reader reads the keys of one server.
 type reader struct {
 	t        testing.TB
+	server   *redistest.Server
 	c        *resp.Conn
 	fieldTTL bool // fields of hashes may have deadlines
 	counters bool // streams count what was added to them
@@ -81,7 +82,7 @@ type reader struct {
 
 func newReader(t testing.TB, s *redistest.Server) reader {
 	t.Helper()
-	r := reader{t: t, c: s.Dial(t)}
+	r := reader{t: t, server: s, c: s.Dial(t)}
 	r.fieldTTL = r.knows("HPEXPIRETIME")
 	r.counters = r.knows("FUNCTION") // of the same version
 	r.reads = r.counters
@@ -151,7 +152,7 @@ func (r reader) elements(typ, key string) []string {
 	r.t.Helper()
 	switch typ {
 	case "string":
-		return []string{r.do("GET", key).String()}
+		return []string{r.text(r.do("GET", key).String())}
 	case "list":
 		return r.do("LRANGE", key, "0", "-1").Strings()
 	case "set":
@@ -181,6 +182,25 @@ func (r reader) elements(typ, key string) []string {
 	}
 	r.t.Fatalf("type of key %q at %s: %s", key, r.c.RemoteAddr(), typ)
 	return nil
+}
+
+// text is what a string holds. Servers of several versions store the same
+// HyperLogLog differently, which is told by what it counts.
+func (r reader) text(s string) string {
+	r.t.Helper()
+	if !strings.HasPrefix(s, "HYLL") {
+		return s
+	}
+	const key = "estimated"
+	other := reader{t: r.t, c: r.server.Dial(r.t)}
+	other.do("SELECT", strconv.Itoa(scratch))
+	other.do("SET", key, s)
+	n, err := other.c.Do(r.t.Context(), "PFCOUNT", key)
+	other.do("DEL", key)
+	if err != nil {
+		return s // it only looks like one
+	}
+	return fmt.Sprintf("a HyperLogLog of %d", n.Int)
 }
 
 // stream is its entries, its last id, and its groups with their consumers and

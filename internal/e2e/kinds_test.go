@@ -87,6 +87,14 @@ var keptKeys = []kept{
 	{name: "hash packed", make: []string{"HMSET", "K", "f", "v", "", "", "n", "12", "b", "\x00\xff"}},
 	{name: "hash table", make: words("HMSET K"), many: func(i int) []string { return []string{item(i), strconv.Itoa(i)} }, size: 1000},
 	{name: "hash of a large value", make: []string{"HMSET", "K", "f", strings.Repeat("v", 100_000)}},
+	{
+		name: "hash with deadlines of fields", make: words("HSET K f v g w h x"),
+		more: [][]string{words("HPEXPIREAT K " + farMS + " FIELDS 1 f"), words("HEXPIRE K 3000 FIELDS 1 h")},
+	},
+	{
+		name: "hash table with a deadline of a field", make: words("HSET K"), size: 600,
+		many: func(i int) []string { return []string{item(i), "v"} }, more: [][]string{words("HPEXPIREAT K " + farMS + " FIELDS 1 item-5")},
+	},
 	{name: "geo", make: words("GEOADD K 13.361389 38.115556 Palermo 15.087269 37.502669 Catania")},
 	{name: "string with a deadline", make: words("SET K v"), more: [][]string{words("PEXPIREAT K " + farMS)}},
 	{name: "string with a long number and a deadline", make: words("SET K 12345678901"), more: [][]string{words("EXPIRE K 3000")}},
@@ -179,6 +187,7 @@ var writes = []written{
 	{do: "PFADD K N"},
 	{do: "PFADD K N;PFADD L v;PFMERGE M K L"},
 	{do: "PFADD K N;PFCOUNT K"},
+	{do: "PFADD K N;PFADD L v;DEL M;PFMERGE M K L"},
 	{do: "SET K N;DEL K"},
 	{do: "SET K N;DEL K L M"},
 	{do: "SET K N;UNLINK K"},
@@ -250,6 +259,9 @@ var writes = []written{
 	{do: "HINCRBYFLOAT K f 0.1"},
 	{do: "HMSET K f N g v;HDEL K f"},
 	{do: "HSET K f N g v;HGETDEL K FIELDS 1 f", sent: "HDEL K f"},
+
+	{do: "HSET K f N g v;HEXPIRE K 2000 FIELDS 1 f"},
+	{do: "HSET K f N g v;HPEXPIREAT K " + farMS + " FIELDS 2 f g;HPERSIST K FIELDS 1 g"},
 
 	{do: "XADD K * f N"},
 	{do: "XADD K N-1 f v;XADD K MAXLEN 20 N-2 f v"},
