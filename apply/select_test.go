@@ -36,7 +36,7 @@ func judge(t testing.TB, s *selection.Selection, stream ...string) judged {
 	doubts.clear()
 	tr := translator{
 		group: 1, epoch: 1, clock: &offsetClock{}, scripts: &scripts{bodies: map[string][]byte{sha1Of1: []byte("return(1)")}},
-		selection: s, proveDB: func(int) error { return nil }, doubtful: doubts, now: time.Now,
+		selection: s, proveDB: func(int) error { return nil }, alone: func() (string, error) { return "", nil }, doubtful: doubts, now: time.Now,
 	}
 	tr.derived = deriver{group: 1, epoch: 1, known: doubts}
 	b := &Batch{}
@@ -191,7 +191,7 @@ func TestWhatCannotBeJudgedStopsTheGroup(t *testing.T) {
 		{byName, "EVALSHA " + sha1Of1 + " 0", "filter-script"},
 		{byName, "FCALL f 0", "filter-script"},
 		{byName, "FLUSHDB", "flush-in-stream"},
-		{byName, "HEXPIRE a 1 FIELDS 1 f", "unsupported-command"},
+		{byName, "MIGRATE h 1 a 0 5", "unsupported-command"},
 		{selecting(t, selection.Spec{DBs: []int{0}}), "EVAL return(1) 0", ""},
 		{selecting(t, selection.Spec{DBs: []int{0}}), "FLUSHALL", "flush-in-stream"},
 		{selecting(t, selection.Spec{DBs: []int{1}}), "SWAPDB 0 1", "flush-in-stream"},

@@ -268,16 +268,14 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	}
 	at, width := t.clock.at(c.End, recv)
 	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
-	var old *command.TargetError
-	if errors.As(err, &old) {
-		buf, n, info, err = t.tooOld(spec, old, c, b.buf, raw, args, at)
-	}
-	var stop *StopError
-	switch {
-	case errors.As(err, &stop), err != nil && old != nil:
-		return err
-	case err != nil:
-		return t.stop("stream-corrupt", c, "cannot be read: "+err.Error(), "report this with the source's version: the stream holds a command no server sends")
+	if err != nil { // what errors.As is given costs an allocation
+		var old *command.TargetError
+		if !errors.As(err, &old) {
+			return t.stop("stream-corrupt", c, "cannot be read: "+err.Error(), "report this with the source's version: the stream holds a command no server sends")
+		}
+		if buf, n, info, err = t.tooOld(spec, old, c, b.buf, raw, args, at); err != nil {
+			return err
+		}
 	}
 	if t.payloads.has(spec, args) {
 		if buf, n, err = t.payloads.rewrite(buf, len(b.buf), n, spec, args); err != nil {
