@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"tairlift/checkpoint"
 	"tairlift/internal/redistest"
 	"tairlift/internal/resp"
 )
@@ -181,39 +180,4 @@ func show1(r resp.Reply) string {
 		return string(r.Str)
 	}
 	return "[" + strings.Join(r.Strings(), " ") + "]"
-}
-
-func TestAKeyRenewedTooLateIsDoubtful(t *testing.T) {
-	r := newRig(t, 1)
-	s := r.sources[0]
-	r.capture()
-	begun := time.Now()
-	for _, k := range []string{"expired", "persisted"} {
-		s.Do(t, "SET", k, "v", "PX", "1500")
-	}
-	s.Do(t, "EXPIRE", "expired", "1000")
-	s.Do(t, "PERSIST", "persisted")
-	s.Do(t, "SET", "again", "v", "PX", "1500")
-	s.Do(t, "SET", "again", "v", "PX", "100000")
-	s.Do(t, "EXPIRE", "again", "1000")
-	if got := s.Do(t, "EXISTS", "expired", "persisted", "again").Int; got != 3 {
-		t.Fatalf("keys on the source: got %d, want 3: it was too slow", got)
-	}
-	r.stopCapture()
-	redistest.Eventually(t, "the first deadlines have passed", func() bool { return time.Since(begun) > 1600*time.Millisecond })
-	a := r.start(Options{UntilEnd: true})
-	if err := <-a.done; err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	a.done <- a.store.Doubts(1, func(d checkpoint.Doubt) error { got = append(got, d.Why+":"+string(d.Key)); return nil })
-	if err := a.wait(); err != nil {
-		t.Fatal(err)
-	}
-	if want := "gone:expired gone:persisted"; strings.Join(got, " ") != want {
-		t.Errorf("doubtful: got %v, want %s", got, want)
-	}
-	if st := a.job.Status()[0]; st.Doubtful != 2 {
-		t.Errorf("status: got %d doubtful, want 2", st.Doubtful)
-	}
 }

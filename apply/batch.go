@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,9 @@ type Batch struct {
 	moved   bool
 	sources int64 // commands of the source among cmds, and copies
 	copies  []copied
+	held    bool  // a deadline in it is held back
+	asked   bool  // see ask
+	oldest  int64 // when the source executed the first of sources, at the earliest; ms since 1970
 }
 
 // batched is one command of a batch. Several may stem from one of the source.
@@ -35,6 +39,8 @@ type batched struct {
 	// renews: it moves or removes the deadline of a key that the source has, and
 	// answers 0 when the target has not.
 	renews bool
+	asks   bool // whether a key is there that a command behind it counts on
+	own    bool // that key: see isOwn
 }
 
 // dbNone makes a batch select a database before its first command.
@@ -50,6 +56,7 @@ func (b *Batch) reset(db int) {
 	}
 	b.buf, b.cmds, b.db = b.buf[:0], b.cmds[:0], db
 	b.moved, b.sources = false, 0
+	b.held, b.asked, b.oldest = false, false, math.MaxInt64
 	clear(b.copies)
 	b.copies = b.copies[:0]
 }
@@ -88,6 +95,8 @@ func (b *Batch) join(o *Batch) {
 	b.cmds = append(b.cmds, o.cmds...)
 	b.db = o.db
 	b.sources += o.sources
+	b.held = b.held || o.held
+	b.oldest = min(b.oldest, o.oldest)
 }
 
 // command returns the arguments of the i-th command. It reads the batch from

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/held"
 	"tairlift/internal/native"
 	"tairlift/internal/psync"
 	"tairlift/internal/rdb"
@@ -14,8 +15,9 @@ import (
 
 // Why a key is held.
 const (
-	heldLarge   = "too-large"        // for one question
-	heldName    = "name-too-long"    // for an entry of its own in the store
+	heldLarge   = "too-large"     // for one question
+	heldName    = "name-too-long" // for an entry of its own in the store
+	heldTooLate = "deadline-too-late"
 	heldAbsent  = "absent-at-source" // and perhaps another group's: see Doubt.Own
 	heldRefused = "target-refuses"   // what the source has
 )
@@ -57,7 +59,10 @@ func (s *streamer) putInPlace() error {
 	}
 	r.unanswered, r.wait = 0, r.first
 	s.g.status.update(func(st *Status) { st.Recopy = "" })
-	var held []checkpoint.Doubt
+	if s.g.now().Sub(s.asked) > behindAge { // what the source has renewed since is still to come
+		s.tr.hold(true)
+	}
+	var kept []checkpoint.Doubt
 	for i, v := range p.values {
 		d := p.doubts[i]
 		switch {
@@ -65,7 +70,13 @@ func (s *streamer) putInPlace() error {
 			d.Held = heldLarge
 		case v.Absent && !d.Own:
 			d.Held = heldAbsent
+		case held.TooLate(v.DeadlineMS):
+			d.Held = heldTooLate
 		default:
+			if s.tr.caps.Hold.Holds(v.DeadlineMS) {
+				v.DeadlineMS, b.held = s.tr.caps.Hold.Hold(v.DeadlineMS), true
+				s.tr.held.note(s.tr.selection.To(d.DB), d.Key)
+			}
 			err := b.copy(d, v, p.at.Offset, s.tr.payloads)
 			var u *native.UnsupportedError
 			if err == nil {
@@ -75,9 +86,9 @@ func (s *streamer) putInPlace() error {
 			}
 			d.Held = heldRefused + ": " + u.Why
 		}
-		held = append(held, d)
+		kept = append(kept, d)
 	}
-	return s.g.hold(held)
+	return s.g.hold(kept)
 }
 
 // copy adds what gives a doubtful key its value. An *native.UnsupportedError says

@@ -69,6 +69,13 @@
 // begins the newest epoch again, with everything that the spool ever named as
 // its past.
 //
+// A target expires keys by itself, also those that the source has renewed in what
+// is still to come. So while a group is behind, its deadlines are held back (package
+// held), and set exact by a pass once it has caught up, or at the spool's end. The
+// mark says how they stand. Deadlines that were exact before apply was away may have
+// passed since; a batch that is late asks, in its own EXEC, which of the keys it
+// counts on are there.
+//
 // Errors of the target are of three kinds. What passes (OOM, LOADING,
 // READONLY, a refused EXEC, a lost connection, ...) is waited for: the session
 // ends and begins again from the mark. What is refused for good at queue time
@@ -89,10 +96,9 @@
 // its value may differ from the source's, until it was copied again or verify has
 // found it equal.
 //
-// Caveats. Keys whose deadline passes while apply is behind die on the target
-// even if the source renews them later in the stream. A sweep does not know keys
-// that only a script's text names, nor does a flush. With ExistingReplace, old keys are replaced where a command names them,
-// not where only a script's text does, nor in the other database of a MOVE. A
-// selection judges scripts by the keys that they name.
+// Caveats. A sweep does not know keys that only a script's text names, nor does a
+// flush. With ExistingReplace, old keys are replaced where a command names them,
+// not where only a script's text does, nor in the other database of a MOVE.
+// A selection judges scripts by the keys that they name.
 // Only standalone targets are written to.
 package apply

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"tairlift/checkpoint"
@@ -26,6 +27,8 @@ type group struct {
 	skips    skips
 	doubts   doubtSet
 	recopier *recopier
+	held     heldKeys
+	due      atomic.Pointer[place] // see Job.Settle
 	changed  <-chan struct{}
 	lane     *Lane
 	spool    *spool.Group // nil until there is one
@@ -65,6 +68,7 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 		},
 	}
 	g.lane.silence = &g.silence
+	g.held.most = j.o.heldNames
 	g.status.Group, g.status.State = id, StateWaiting
 	var err error
 	if g.scripts, err = openScripts(g.store); err != nil {
@@ -337,6 +341,7 @@ func (g *group) takeOver(ctx context.Context) (Mark, error) {
 		return Mark{}, err
 	}
 	g.markSeen()
+	g.status.update(func(st *Status) { st.TargetAhead = g.lane.ahead })
 	g.job.wrote(g.lane.target)
 	g.job.sawMark(g.id, g.lane.target)
 	if err := g.job.evictions.look(g.lane.target); err != nil {

@@ -100,6 +100,7 @@ type Options struct {
 	settle       time.Duration // before damage in a file of a copy is believed; 0 is settleTime
 	hole         time.Duration // the same for zeros where bytes belong; 0 is holeTime
 	copyBytes    int64         // of doubtful keys copied again at a time; 0 is copyBytes
+	heldNames    int           // keys with held deadlines known by name; 0 is maxHeldNames
 }
 
 // Job applies the spool of several groups to one target.
@@ -158,6 +159,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.copyBytes == 0 {
 		o.copyBytes = copyBytes
+	}
+	if o.heldNames == 0 {
+		o.heldNames = maxHeldNames
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries
@@ -522,6 +526,16 @@ func (j *Job) Status() []Status {
 		out[i].Pace = g.pace.Waiting()
 	}
 	return out
+}
+
+// Settle says that a group which has reached the offset has all that its source
+// held a moment ago: its deadlines are to be exact, however old that is by now.
+func (j *Job) Settle(id repl.GroupID, e repl.Epoch, o repl.Offset) {
+	for _, g := range j.groups {
+		if g.id == id {
+			g.due.Store(&place{e, o})
+		}
+	}
 }
 
 // Changed is closed when a position or a state has moved.

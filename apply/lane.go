@@ -72,8 +72,9 @@ type Lane struct {
 	buf    []byte // the mark that GET returned
 	out    []byte // bytes around a batch
 	rtt    time.Duration
-	sent   time.Time     // when the batch was queued
-	took   time.Duration // waited for its answers, without what lay between Commit and Answer
+	sent   time.Time      // when the batch was queued
+	took   time.Duration  // waited for its answers, without what lay between Commit and Answer
+	ahead  *time.Duration // the target's clock, of this machine's
 
 	hurried atomic.Int64 // when waiting ends, in Unix nanoseconds; 0 is not yet
 }
@@ -150,6 +151,18 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 			l.silence.answered(laneConn)
 		}
 		return r, err
+	}
+	if l.ahead == nil {
+		begun := time.Now()
+		r, err := do("TIME")
+		var refused resp.ServerError // not worth stopping for
+		if err != nil && !errors.As(err, &refused) {
+			return Mark{}, fmt.Errorf("ask for the target's time: %w", err)
+		}
+		if at, bad := timeOf(r); err == nil && bad == nil {
+			ahead := at.Sub(begun.Add(time.Since(begun) / 2))
+			l.ahead = &ahead
+		}
 	}
 	for range 10 {
 		begun := time.Now()

@@ -103,6 +103,11 @@ type Mark struct {
 	RunID    string // of the target when the mark was written
 	// Selection is the digest of what is applied; empty is everything.
 	Selection string
+	// TTL is how the group's deadlines stand on the target.
+	TTL Deadlines
+	// Asked says that the batch that wrote this mark asked which of its keys were
+	// still there: see asks.go.
+	Asked bool
 	// Past are the epochs before Epoch of which something may be on the target
 	// that Epoch's RDB lacks, oldest first. Empty in the stream phase.
 	Past []Delivered
@@ -117,9 +122,45 @@ type Delivered struct {
 	Until repl.Offset
 }
 
+// Deadlines is how the deadlines of a group's keys stand on the target. The zero
+// Deadlines is that of marks that do not tell: they were written exact.
+type Deadlines uint8
+
+// The ways in which they stand.
 const (
-	markVersion = "2" // 1 had no past
-	markFields  = 15
+	DeadlinesExact Deadlines = iota
+	DeadlinesHeld            // all of them are held back: see package held
+	DeadlinesMixed           // some are; the others may pass while apply is behind
+)
+
+var deadlineNames = [...]string{DeadlinesExact: "exact", DeadlinesHeld: "held", DeadlinesMixed: "mixed"}
+
+// String is the word that stands in a mark.
+func (d Deadlines) String() string {
+	if int(d) < len(deadlineNames) {
+		return deadlineNames[d]
+	}
+	return "deadlines?"
+}
+
+func parseDeadlines(s string) (Deadlines, error) {
+	if i := slices.Index(deadlineNames[:], s); i >= 0 {
+		return Deadlines(i), nil
+	}
+	return 0, errors.New("not exact, held or mixed")
+}
+
+// holding is what they are once some more are held.
+func (d Deadlines) holding() Deadlines {
+	if d == DeadlinesExact {
+		return DeadlinesMixed
+	}
+	return d
+}
+
+const (
+	markVersion = "2"     // 1 had no past
+	markFields  = 15      // beside ttl and asked, which older marks do not have
 	phaseClear  = "clear" // see Mark.Clearing
 	// maxPast bounds what is read as Past. It grows by one with each full sync
 	// that comes before the one before it was applied whole.
@@ -160,10 +201,13 @@ func (m Mark) String() string {
 	if run == "" {
 		run = "-"
 	}
-	text := fmt.Sprintf("v=%s owner=%s epoch=%d phase=%s replid=%s offset=%d start=%d startdb=%d db=%d rdb=%d rdbdb=%d keys=%d cmds=%d run=%s past=%s",
-		markVersion, m.Owner, m.Epoch, phase, replid, m.Offset, m.Start, m.StartDB, m.DB, m.RDB, m.RDBDB, m.Keys, m.Commands, run, pastText(m.Past))
+	text := fmt.Sprintf("v=%s owner=%s epoch=%d phase=%s replid=%s offset=%d start=%d startdb=%d db=%d rdb=%d rdbdb=%d keys=%d cmds=%d run=%s past=%s ttl=%s",
+		markVersion, m.Owner, m.Epoch, phase, replid, m.Offset, m.Start, m.StartDB, m.DB, m.RDB, m.RDBDB, m.Keys, m.Commands, run, pastText(m.Past), m.TTL)
 	if m.Selection != "" { // which an older tairlift refuses, as it must
 		text += " sel=" + m.Selection
+	}
+	if m.Asked {
+		text += " asked=1"
 	}
 	return text
 }
@@ -295,6 +339,14 @@ func ParseMark(s string) (Mark, error) {
 			seen-- // it need not be there
 		case "past":
 			m.Past, err = parsePast(v)
+		case "ttl":
+			m.TTL, err = parseDeadlines(v)
+			seen--
+		case "asked":
+			if m.Asked = v == "1"; !m.Asked {
+				err = errors.New("not 1")
+			}
+			seen--
 		default:
 			err = errors.New("unknown field")
 		}

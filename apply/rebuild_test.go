@@ -154,7 +154,7 @@ func TestOnlyWhatTheSpoolCannotTellIsAnUnknownScript(t *testing.T) {
 	} {
 		t.Run(c.claim, func(t *testing.T) {
 			tr := translator{
-				clock: &offsetClock{}, scripts: &scripts{}, proveDB: func(int) error { return nil },
+				clock: &offsetClock{}, held: &heldKeys{}, scripts: &scripts{}, proveDB: func(int) error { return nil },
 				findScripts: func() (error, error) { return c.lost, c.err },
 			}
 			tr.start(&Batch{}, 0, 0)

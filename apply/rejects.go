@@ -176,8 +176,8 @@ func (g *group) addDoubts(doubts []checkpoint.Doubt) (int, error) {
 }
 
 // missed records the keys that commands of a batch, by their indexes, meant to
-// renew and did not find: the source has them, and here they are gone, because
-// their old deadline passed while apply was behind.
+// renew, or to go by, and did not find: the source may have them, and here they
+// are gone, because their old deadline passed while apply was behind.
 func (g *group) missed(b *Batch, gone []int) error {
 	if len(gone) == 0 {
 		return nil
@@ -186,15 +186,15 @@ func (g *group) missed(b *Batch, gone []int) error {
 	err := b.commands(gone, func(i int, args [][]byte) {
 		doubts = append(doubts, checkpoint.Doubt{
 			Group: g.id, Epoch: g.lane.Mark().Epoch, DB: int(b.cmds[i].db), Key: slices.Clone(argOf(args, 1)), Why: "gone",
-			Offset: b.cmds[i].end, Own: true,
+			Offset: b.cmds[i].end, Own: b.cmds[i].own || b.cmds[i].renews,
 		})
 	})
 	if err != nil {
 		return err
 	}
-	n, err := g.addDoubts(doubts)
+	n, err := g.doubtMany(doubts)
 	if n > 0 {
-		g.log.Warn("keys were to be renewed and are gone: their old deadline passed while apply was behind; they are doubtful until they are copied again, or verified",
+		g.log.Warn("keys that the source counts on are not there: their old deadline may have passed while apply was behind; they are doubtful until they are copied again, or verified",
 			"keys", n, "first", string(doubts[0].Key))
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tairlift/checkpoint"
+	"tairlift/internal/held"
 	"tairlift/internal/native"
 	"tairlift/internal/rdb"
 	"tairlift/internal/repl"
@@ -62,6 +63,12 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 	}
 	defer in.Close()
 	g.job.existing.rewind(g.id, m)
+	if m.TTL == DeadlinesExact { // written by a version that held none
+		m.TTL = m.TTL.holding()
+		if err := g.lane.Write(m); err != nil {
+			return err
+		}
+	}
 	s := &snapshot{
 		g: g, owner: m.Owner, epoch: info.Epoch, target: g.lane.target,
 		full: make(chan *chunk, snapshotConns), free: make(chan *chunk, 2*snapshotConns),
@@ -246,6 +253,9 @@ func (s *snapshot) decode(ctx context.Context) error {
 			s.seq++
 			most, bytes = s.g.pace.Most(int(s.g.job.o.chunkEntries), chunkBytes)
 		}
+		if err := s.hold(e); err != nil {
+			return err
+		}
 		err = s.add(ctx, c, e, before)
 		if errors.Is(err, errLarge) {
 			if err = send(before); err == nil {
@@ -261,6 +271,20 @@ func (s *snapshot) decode(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// hold holds the deadline of an entry back: the stream behind the RDB may renew the
+// key, or delete it.
+func (s *snapshot) hold(e *rdb.Entry) error {
+	if s.wanted && held.TooLate(e.ExpireMS) {
+		return &StopError{
+			Reason: "deadline-too-late",
+			What:   fmt.Sprintf("group %s: key %q of the RDB, in database %d, has the deadline %d, which cannot be told from one that is held back", s.g.id, short(e.Key), e.DB, e.ExpireMS),
+			Hint:   tooLateHint,
+		}
+	}
+	e.ExpireMS = held.By(s.g.id).Hold(e.ExpireMS)
+	return nil
 }
 
 // readErr is an error of the decoder.
@@ -294,9 +318,6 @@ func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry, before rdb.B
 	}
 	if err := s.probe(ctx, e); err != nil {
 		return err
-	}
-	if e.ExpireMS != 0 && e.ExpireMS <= s.g.now().UnixMilli() {
-		c.seen.expired++
 	}
 	// At the first byte of it: the mark is behind that when it is behind the entry.
 	s.g.job.existing.replaced(s.g.id, s.epoch, s.g.job.o.Selection.To(e.DB), e.Key, before.Offset+1)

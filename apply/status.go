@@ -60,7 +60,7 @@ type Status struct {
 	Unknown   int64 // commands passed through that no table knows
 	// UnknownNames are how many of each name; it never changes once it was given.
 	UnknownNames map[string]int64
-	Expired      int64 // keys whose deadline had passed when they were sent
+	Expired      int64 // keys whose deadline had passed when it was set exact on the target
 	Rejects      int   // those with a key that is doubtful still, or with none
 	Doubtful     int   // keys whose value may differ from the source's
 	Healed       int   // keys that were doubtful, and were copied again
@@ -90,6 +90,13 @@ type Status struct {
 	// Pace says that the group waits, or did within the last second, for a limit
 	// or for a slow target; see package pace.
 	Pace string
+	// TTL is how deadlines stand on the target, as the mark says; TTLPass how far
+	// the pass is that sets those that are held exact.
+	TTL     Deadlines
+	TTLPass TTLPass
+	// TargetAhead is the target's clock minus this machine's, as this process saw it
+	// first; nil before that.
+	TargetAhead *time.Duration
 	// DateWidth is the widest uncertainty of a deadline, beyond the clock's.
 	DateWidth time.Duration
 }
@@ -100,6 +107,13 @@ type Writing struct {
 	Key   string // up to 64 bytes of it
 	Kind  string
 	Bytes int64 // of the RDB, read of it
+}
+
+// TTLPass is a pass over held deadlines.
+type TTLPass struct {
+	Total int64 // keys on the target to look at; 0 before a scan
+	Seen  int64 // of them; those written meanwhile may be beyond
+	Set   int64 // deadlines set exact by this process
 }
 
 type groupStatus struct {
@@ -148,7 +162,7 @@ func (s *groupStatus) waits(w *waitError, since time.Time) {
 // position shows m; marked is what of it is on the target.
 func (s *groupStatus) position(m, marked Mark, seen counts, sourceMS int64) {
 	s.update(func(st *Status) {
-		st.Epoch, st.Phase = m.Epoch, m.Phase
+		st.Epoch, st.Phase, st.TTL = m.Epoch, m.Phase, m.TTL
 		st.RDBDone, st.Keys = m.RDB, m.Keys
 		if m.Phase == checkpoint.PhaseStream {
 			st.Applied, st.Marked = m.Offset, marked.Start

@@ -53,6 +53,8 @@ type streamer struct {
 	looked   time.Time     // for a newer epoch
 	asked    time.Time     // when the source was last asked for doubtful keys
 	rest     time.Duration // before it is asked again while apply is behind
+	drained  bool          // fill came to the end of the spool
+	scan     *heldScan     // nil while none is under way
 }
 
 // flight is a batch whose EXEC was sent.
@@ -105,6 +107,13 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 	s.tr.onUnknown = g.job.o.OnUnknown
 	s.tr.knows = func(name string) (bool, error) { return g.job.knowsCommand(ctx, name) }
 	s.tr.alone = sync.OnceValues(func() (string, error) { return g.alone(ctx) })
+	g.held.begin(m)
+	s.tr.held = &g.held
+	s.tr.hold(m.TTL != DeadlinesExact)
+	for _, n := range g.lane.target.expires {
+		s.tr.timed = s.tr.timed || n > 0
+	}
+	defer func() { s.scan.close() }()
 	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)
@@ -141,6 +150,9 @@ func (s *streamer) run(ctx context.Context) error {
 						return err
 					}
 				}
+				if _, err := s.settle(ctx, false); err != nil {
+					return err
+				}
 				continue
 			}
 		}
@@ -162,6 +174,13 @@ func (s *streamer) run(ctx context.Context) error {
 			if reached {
 				continue
 			}
+			more, err := s.settle(ctx, cause != nil)
+			if err != nil {
+				return err
+			}
+			if more {
+				continue
+			}
 		}
 		if err := s.idle(cause != nil || ctx.Err() != nil); err != nil {
 			return err
@@ -179,6 +198,7 @@ func (s *streamer) run(ctx context.Context) error {
 // damage, a command that stops the group.
 func (s *streamer) fill(ctx context.Context) (cause error) {
 	b := s.tr.batch
+	s.drained = false
 	commands, bytes := s.g.pace.Most(s.limit, batchBytes)
 	for ctx.Err() == nil && len(b.cmds) < commands && len(b.buf) < bytes {
 		if err := s.putInPlace(); err != nil {
@@ -202,6 +222,7 @@ func (s *streamer) fill(ctx context.Context) (cause error) {
 		f, err := s.in.Next()
 		switch {
 		case errors.Is(err, spool.ErrEnd):
+			s.drained = true
 			if s.g.job.o.UntilEnd {
 				if err := s.g.spool.Gap(); err != nil {
 					return s.g.spoolErr(err)
@@ -256,6 +277,11 @@ func (s *streamer) send(ctx context.Context) error {
 	if err := s.g.pace.Wait(ctx, int64(len(b.cmds)), int64(len(b.buf))); err != nil {
 		return err
 	}
+	if s.mayBeGone(b, behindAge) {
+		if err := b.ask(); err != nil {
+			return err
+		}
+	}
 	f := &flight{batch: b, mark: s.markOf(b), seen: s.tr.seen}
 	s.tr.seen = counts{}
 	if err := s.lane.Queue(b, f.mark); err != nil {
@@ -276,6 +302,10 @@ func (s *streamer) markOf(b *Batch) Mark {
 	m.Start, m.StartDB = m.Offset, m.DB
 	m.Offset, m.DB = b.end, b.endDB
 	m.Commands += b.sources
+	m.Asked = b.asked
+	if b.held {
+		m.TTL = m.TTL.holding()
+	}
 	return m
 }
 
@@ -288,7 +318,7 @@ func (s *streamer) land() error {
 	s.inflight = nil
 	var gone []int
 	failed, err := s.lane.Answer(f.mark, func(i int, n int64) {
-		if n == 0 && i < len(f.batch.cmds) && f.batch.cmds[i].renews {
+		if n == 0 && i < len(f.batch.cmds) && (f.batch.cmds[i].renews || f.batch.cmds[i].asks) {
 			gone = append(gone, i)
 		}
 	})
@@ -304,6 +334,9 @@ func (s *streamer) land() error {
 	s.g.markSeen()
 	before, _ := s.g.doubts.counts()
 	if err := s.g.missed(f.batch, gone); err != nil {
+		return err
+	}
+	if err := s.late(f.batch); err != nil {
 		return err
 	}
 	failed, refused := f.batch.split(failed)
@@ -401,7 +434,7 @@ func (s *streamer) refused(b *Batch, err error) error {
 	if perr != nil {
 		return perr
 	}
-	if string(args[0]) == "SELECT" { // ours, for commands that are not to blame
+	if string(args[0]) == "SELECT" || b.cmds[q.Index].asks { // ours, for commands that are not to blame
 		return connErr(err)
 	}
 	return s.g.refuse(b.cmds[q.Index], args, q.Err)

@@ -27,6 +27,7 @@ type target struct {
 	policy       string        // maxmemory-policy
 	keyspace     map[int]int64 // database -> keys
 	takes        *accepts      // nil: not probed
+	expires      map[int]int64 // database -> those of them with a deadline
 }
 
 func (t target) caps() command.Caps {
@@ -37,7 +38,7 @@ func (t target) caps() command.Caps {
 func (t target) setPXAT() bool { return t.major > 6 || t.major == 6 && t.minor >= 2 }
 
 func probe(ctx context.Context, c doer) (target, error) {
-	t := target{keyspace: map[int]int64{}, asked: time.Now(), evicted: -1}
+	t := target{keyspace: map[int]int64{}, expires: map[int]int64{}, asked: time.Now(), evicted: -1}
 	r, err := c.Do(ctx, "INFO")
 	if err != nil {
 		return target{}, fmt.Errorf("ask the target for INFO: %w", err)
@@ -69,10 +70,14 @@ func probe(ctx context.Context, c doer) (target, error) {
 		default:
 			if num, ok := strings.CutPrefix(k, "db"); ok {
 				db, err := strconv.Atoi(num)
-				keys, _, _ := strings.Cut(strings.TrimPrefix(v, "keys="), ",")
+				keys, rest, _ := strings.Cut(strings.TrimPrefix(v, "keys="), ",")
 				n, err2 := strconv.ParseInt(keys, 10, 64)
 				if err == nil && err2 == nil {
 					t.keyspace[db] = n
+					expires, _, _ := strings.Cut(strings.TrimPrefix(rest, "expires="), ",")
+					if t.expires[db], err = strconv.ParseInt(expires, 10, 64); err != nil {
+						t.expires[db] = n // who knows
+					}
 				}
 			}
 		}

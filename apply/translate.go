@@ -57,6 +57,8 @@ type translator struct {
 	doubtful *doubtSet // those that are stored
 	derived  deriver
 	unnoted  bool // there were more doubtful keys than are noted
+	held     *heldKeys
+	timed    bool // the target may have keys with deadlines
 }
 
 // counts are what a stream was made of, beside the commands that were sent.
@@ -256,7 +258,8 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 			}
 		}
 	}
-	if spec.Doubtful(args) || spec.HiddenTTL(args) {
+	t.moves(spec, args)
+	if spec.Doubtful(args) || spec.HiddenTTL(args) || t.held.any && spec.ReadsTTL(args) {
 		t.keys = spec.AppendKeys(t.keys[:0], args)
 		t.doubt(spec, t.keys, "nondeterministic", c.End)
 	}
@@ -267,15 +270,18 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		}
 	}
 	at, width := t.clock.at(c.End, recv)
-	buf, n, info, err := spec.AppendRewrite(b.buf, raw, args, at, t.caps)
-	if err != nil { // what errors.As is given costs an allocation
-		var old *command.TargetError
-		if !errors.As(err, &old) {
-			return t.stop("stream-corrupt", c, "cannot be read: "+err.Error(), "report this with the source's version: the stream holds a command no server sends")
+	buf, n, info, err := t.rewrite(spec, c, b.buf, raw, args, at)
+	exact, now := info.DeadlineMS != 0 && !t.holds(), time.Time{}
+	if exact {
+		now = t.now()
+		if t.clock.sourceAge(at, now)+width > behindAge { // from here on
+			exact = false
+			t.hold(true)
+			buf, n, info, err = t.rewrite(spec, c, b.buf, raw, args, at)
 		}
-		if buf, n, info, err = t.tooOld(spec, old, c, b.buf, raw, args, at); err != nil {
-			return err
-		}
+	}
+	if err != nil {
+		return err
 	}
 	if t.payloads.has(spec, args) {
 		if buf, n, err = t.payloads.rewrite(buf, len(b.buf), n, spec, args); err != nil {
@@ -286,15 +292,42 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	b.added(n, c.End)
 	b.cmds[len(b.cmds)-1].renews = renewals[spec.Name]
 	b.sources++
+	b.oldest = min(b.oldest, at-width.Milliseconds())
 	if info.DeadlineMS != 0 {
+		t.timed = true
 		if width > 0 {
 			t.wide(spec, raw, args, at, info, width, c.End)
 		}
-		if info.DeadlineMS <= t.now().UnixMilli() {
+		switch {
+		case t.caps.Hold.Holds(info.DeadlineMS):
+			b.held = true
+			t.keys = spec.AppendKeys(t.keys[:0], args)
+			for _, k := range t.keys {
+				t.held.note(t.selection.To(t.db), k)
+			}
+		case exact && info.DeadlineMS <= now.UnixMilli():
 			t.reading.expired++
 		}
 	}
 	return nil
+}
+
+// rewrite is what is sent for a command.
+func (t *translator) rewrite(spec *command.Spec, c resp.Command, dst, raw []byte, args [][]byte, at int64) ([]byte, int, command.Info, error) {
+	buf, n, info, err := spec.AppendRewrite(dst, raw, args, at, t.caps)
+	if err == nil { // what errors.As is given costs an allocation
+		return buf, n, info, nil
+	}
+	var old *command.TargetError
+	switch {
+	case errors.As(err, &old):
+		return t.tooOld(spec, old, c, dst, raw, args, at)
+	case errors.Is(err, command.ErrTooLate):
+		err = t.stop("deadline-too-late", c, "has a deadline that cannot be told from one that is held back", tooLateHint)
+	default:
+		err = t.stop("stream-corrupt", c, "cannot be read: "+err.Error(), "report this with the source's version: the stream holds a command no server sends")
+	}
+	return dst, 0, command.Info{}, err
 }
 
 // into is the batch that is being filled, with a database of the source selected.

@@ -166,6 +166,9 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 			continue
 		}
 		k := kinds[spec.Name]
+		if m.Asked && k != kindReset { // it may have met a key that was gone
+			k = kindAny
+		}
 		keys = spec.AppendKeys(keys[:0], c.Args)
 		var ids []string
 		var doubts []checkpoint.Doubt

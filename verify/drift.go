@@ -8,6 +8,7 @@ type driftStats struct {
 	buckets [64]int64
 	n       int64
 	max     int64
+	held    int64 // keys whose deadline agrees and is held back
 }
 
 func (d *driftStats) add(ms int64) {
@@ -21,6 +22,7 @@ func (d *driftStats) merge(e *driftStats) {
 		d.buckets[i] += n
 	}
 	d.n += e.n
+	d.held += e.held
 	d.max = max(d.max, e.max)
 }
 

@@ -241,7 +241,11 @@ func (x *extraKeys) reread(db int, keys *keyList) (held []int, ttl []int64, err 
 		if err != nil {
 			return nil, nil, x.ask.fail(err)
 		}
-		ttl = append(ttl, n)
+		left, isHeld := heldLeft(n)
+		if isHeld && left == 0 { // it goes when it is set exact
+			left = -2
+		}
+		ttl = append(ttl, left)
 	}
 	return held, ttl, nil
 }

@@ -81,7 +81,7 @@ func (j *judge) key(src, dst *reading, i int, at moment) finding { return j.keys
 // keys judges the i-th key of src against the k-th of dst.
 func (j *judge) keys(src *reading, i int, dst *reading, k int, at moment) finding {
 	switch {
-	case src.gone[i] && dst.gone[k]:
+	case src.gone[i] && (dst.gone[k] || dst.held[k] && dst.ttl[k] == 0): // it goes when it is set exact
 		return finding{class: gone}
 	case src.gone[i] || dst.gone[k]:
 		f := finding{class: Missing}
@@ -94,6 +94,9 @@ func (j *judge) keys(src *reading, i int, dst *reading, k int, at moment) findin
 	}
 	a, b := src.body(i), dst.body(k)
 	ttl := j.ttl(src.ttl[i], dst.ttl[k], at)
+	if ttl == equal && dst.held[k] {
+		j.drift.held++
+	}
 	raw := j.sameBytes(a, b)
 	if raw && ttl == equal {
 		return finding{}

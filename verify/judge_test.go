@@ -20,7 +20,7 @@ func newJudge() *judge {
 }
 
 func one(payload []byte, ttl int64) *reading {
-	return &reading{arena: payload, ends: []int{len(payload)}, gone: []bool{payload == nil}, ttl: []int64{ttl}}
+	return &reading{arena: payload, ends: []int{len(payload)}, gone: []bool{payload == nil}, ttl: []int64{ttl}, held: []bool{false}}
 }
 
 func TestWhatCannotBeDecodedIsNeverEqual(t *testing.T) {

@@ -159,14 +159,17 @@ type Report struct {
 	Verdict Verdict `json:"verdict"`
 	Level   Level   `json:"level"`
 	Counts
-	PerDB      []DBCounts `json:"per_db"`
-	Sample     *Sample    `json:"sample,omitempty"`
-	TTLDrifts  *Drift     `json:"ttl_drifts,omitempty"`
-	Examples   []Example  `json:"examples,omitempty"` // at most Options.Examples of each class
-	Taints     []string   `json:"taints"`             // what makes the target doubtful, whatever is equal; see Taint
-	Notes      []string   `json:"notes,omitempty"`
-	Reason     string     `json:"reason,omitempty"` // why an inconclusive run is
-	DurationMS int64      `json:"duration_ms"`
+	PerDB     []DBCounts `json:"per_db"`
+	Sample    *Sample    `json:"sample,omitempty"`
+	TTLDrifts *Drift     `json:"ttl_drifts,omitempty"`
+	// TTLHeld is how many of the deadlines that agree are held back on the target: its
+	// keys do not expire before apply has set them exact.
+	TTLHeld    int64     `json:"ttl_held"`
+	Examples   []Example `json:"examples,omitempty"` // at most Options.Examples of each class
+	Taints     []string  `json:"taints"`             // what makes the target doubtful, whatever is equal; see Taint
+	Notes      []string  `json:"notes,omitempty"`
+	Reason     string    `json:"reason,omitempty"` // why an inconclusive run is
+	DurationMS int64     `json:"duration_ms"`
 }
 
 // Exit is the exit code of a verify that ended with this report: 0 identical or
@@ -323,7 +326,7 @@ func (c *Counts) of(class Class) int64 {
 func (t *tally) report(level Level, took time.Duration) Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := Report{Level: level, PerDB: []DBCounts{}, Taints: []string{}, DurationMS: took.Milliseconds(), TTLDrifts: t.drift.summary()}
+	r := Report{Level: level, PerDB: []DBCounts{}, Taints: []string{}, DurationMS: took.Milliseconds(), TTLDrifts: t.drift.summary(), TTLHeld: t.drift.held}
 	for db, c := range t.dbs {
 		e := t.expires[db]
 		counts := DBCounts{DB: db, Counts: *c, SourceExpires: e[0], TargetExpires: e[1]}

@@ -32,6 +32,9 @@ func (r *Report) Text(w io.Writer) error {
 	if d := r.TTLDrifts; d != nil {
 		fmt.Fprintf(&b, "ttl: %s deadlines agree; drift p50 %d ms, p99 %d ms, max %d ms\n", comma(d.Keys), d.P50MS, d.P99MS, d.MaxMS)
 	}
+	if r.TTLHeld > 0 {
+		fmt.Fprintf(&b, "ttl: %s deadlines are held back on the target: those keys do not expire there until apply has caught up and sets them exact\n", comma(r.TTLHeld))
+	}
 	if r.Sample != nil {
 		fmt.Fprintln(&b, r.Sample.Sentence)
 	}

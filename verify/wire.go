@@ -216,7 +216,8 @@ func (w *wire) takeProbe(p probe, n int, into *reading) error {
 		}
 		into.ends = append(into.ends, len(into.arena))
 		into.gone = append(into.gone, gone || ttl == -2)
-		into.ttl = append(into.ttl, ttl)
+		left, isHeld := heldLeft(ttl)
+		into.ttl, into.held = append(into.ttl, left), append(into.held, isHeld)
 	}
 	return nil
 }
@@ -227,11 +228,12 @@ type reading struct {
 	ends  []int
 	gone  []bool
 	ttl   []int64 // ms; -1 none
+	held  []bool  // ttl stands for one that is held back; see heldLeft
 }
 
 func (r *reading) reset() {
 	r.arena = trimmed(r.arena)[:0]
-	r.ends, r.gone, r.ttl = r.ends[:0], r.gone[:0], r.ttl[:0]
+	r.ends, r.gone, r.ttl, r.held = r.ends[:0], r.gone[:0], r.ttl[:0], r.held[:0]
 }
 
 // body is the DUMP payload or the type's name, valid until the next reset.

@@ -55,6 +55,14 @@ func TestWhatSpeaksAgainstAFinish(t *testing.T) {
 		{"a mark in another epoch", func(f *finish, _ *spool.Durable) {
 			f.traces.Marks = []apply.GroupMark{mark(2, checkpoint.PhaseRDB, 500)}
 		}, []string{"mark-differs: group 1: its mark on the target is in the phase rdb of epoch 2"}},
+		{"held deadlines", func(f *finish, _ *spool.Durable) {
+			m, err := apply.ParseMark(f.traces.Marks[0].Text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.TTL = apply.DeadlinesMixed
+			f.traces.Marks[0].Text = m.String()
+		}, []string{"ttl-held: group 1: deadlines of its keys are held back on target t:1"}},
 		{
 			"a mark that is none", func(f *finish, _ *spool.Durable) { f.traces.Marks = []apply.GroupMark{{Group: 1, Text: "hello"}} },
 			[]string{"mark-unreadable: group 1: its mark on the target cannot be read"},

@@ -131,6 +131,10 @@ func (f *finish) checkMark(g repl.GroupID) {
 		f.objectTo(g, "mark-differs", "`tairlift apply --until end` reads it, settles what is open, and goes on from there; or another folder (a copy, or a --state) has applied this job",
 			"its mark on the target is %s, and by what is known here it was %s", place(m.Epoch, m.Phase, m.Offset), place(rec.Epoch, rec.Phase, rec.Offset))
 	}
+	if m.Phase == checkpoint.PhaseStream && m.TTL != apply.DeadlinesExact {
+		f.objectTo(g, "ttl-held", "`tairlift apply --until end` sets them exact; then start the same command",
+			"deadlines of its keys are held back on target %s, where they would never expire", f.target)
+	}
 }
 
 func place(e repl.Epoch, p checkpoint.Phase, o repl.Offset) string {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -80,14 +81,20 @@ func applyFile(p Process, target string, s selection.Spec, j *apply.Job, doubts 
 			RDBDone: st.RDBDone, Keys: st.Keys, Commands: st.Commands, Ignored: st.Ignored, Filtered: st.Filtered, Unknown: st.Unknown, Unknowns: st.UnknownNames,
 			Expired: st.Expired, Rejects: st.Rejects, Doubtful: st.Doubtful, DoubtWhy: list.why,
 			Held: st.Held, Healed: st.Healed, Pace: st.Pace, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
-			Native: st.Native, WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten,
+			Native: st.Native, WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten, TTL: st.TTL.String(),
 			Flushes: st.Flushes, Flushed: st.Flushed, FlushesIgnored: st.FlushesIgnored,
+		}
+		if p := st.TTLPass; p != (apply.TTLPass{}) {
+			g.TTLPass = &TTLPass{Seen: p.Seen, Total: p.Total, Set: p.Set}
 		}
 		if st.Phase == checkpoint.PhaseStream {
 			g.Applied, g.Marked = ptr(st.Applied), ptr(st.Marked)
 		}
 		if w := st.Writing; w != nil {
 			g.Writing = &Writing{DB: w.DB, Key: w.Key, Kind: w.Kind, Bytes: w.Bytes}
+		}
+		if st.TargetAhead != nil {
+			g.SkewMS = ptr(st.TargetAhead.Milliseconds())
 		}
 		if !st.MarkSeen.IsZero() {
 			g.MarkSeen = ptr(st.MarkSeen)
@@ -106,6 +113,8 @@ type publisher struct {
 	log *slog.Logger
 	bad bool // the last write failed
 	why map[repl.GroupID]string
+	// apart are the clocks that the log has told of.
+	apart map[string]bool
 }
 
 // loop publishes until ctx ends.
@@ -195,6 +204,13 @@ func (p *publisher) hints(v *view) {
 			p.log.Warn("group waits", "group", g.ID.String(), "reason", g.Reason, "what", g.What, "hint", g.Hint)
 		}
 		p.why[g.ID] = g.Reason
+		for _, text := range g.Skew.large() {
+			whose, _, _ := strings.Cut(text, " clock")
+			if id := g.ID.String() + whose; !p.apart[id] {
+				p.apart[id] = true
+				p.log.Warn("clocks are apart", "group", g.ID.String(), "what", text, "hint", skewHint)
+			}
+		}
 	}
 }
 

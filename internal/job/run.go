@@ -192,6 +192,9 @@ func (r *run) run(ctx context.Context) error {
 // last completes the error of a run's end: how to go on.
 func (r *run) last(e *Error) error {
 	if e == nil {
+		if r.o.Until == UntilFull && r.withApply {
+			r.tellHeld()
+		}
 		r.console.done(r.o.Resume)
 		return nil
 	}

@@ -222,11 +222,11 @@ func (s *Status) Text(w io.Writer) error {
 	}
 	b.WriteByte('\n')
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "group\tstate\tepoch\trdb\tsource\tcaptured\tapplied\tlag\tcommands\treason")
+	fmt.Fprintln(t, "group\tstate\tepoch\trdb\tsource\tcaptured\tapplied\tlag\tcommands\tttl\treason")
 	for i := range s.Groups {
 		g := &s.Groups[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.ID, g.State, known(g.Epoch), g.RDB.text(),
-			known(g.Source), known(g.Captured), known(g.Applied), g.lagText(), known(g.Commands), g.Reason)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.ID, g.State, known(g.Epoch), g.RDB.text(),
+			known(g.Source), known(g.Captured), known(g.Applied), g.lagText(), known(g.Commands), g.ttlText(), g.Reason)
 	}
 	t.Flush()
 	for i := range s.Groups {
@@ -247,6 +247,7 @@ func (s *Status) Text(w io.Writer) error {
 	if len(s.Taints) > 0 {
 		fmt.Fprintf(&b, "\ntaints: %s\n", strings.Join(s.Taints, "; "))
 	}
+	s.skewText(&b)
 	s.doubtsText(&b)
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "\nnote: %s\nhint: %s\n", oneLine(n), badStatusHint)
@@ -281,6 +282,15 @@ func (g *GroupStatus) lagText() string {
 	text := humanize.IBytes(uint64(*g.LagBytes))
 	if g.LagSecs != nil {
 		text += " " + strconv.FormatFloat(*g.LagSecs, 'f', 1, 64) + "s"
+	}
+	return text
+}
+
+// ttlText is how deadlines stand, and while they are set exact, how far that is.
+func (g *GroupStatus) ttlText() string {
+	text := known(g.TTL)
+	if p := g.TTLPass; p != nil && text == ttlHeld && p.Total > 0 {
+		text += fmt.Sprintf(" (%d%% looked at)", min(100*p.Seen/p.Total, 99))
 	}
 	return text
 }

@@ -79,11 +79,15 @@ type GroupStatus struct {
 	Applied  *repl.Offset `json:"applied_offset"`
 	LagBytes *int64       `json:"lag_bytes"`
 	LagSecs  *float64     `json:"lag_seconds"`
-	TTL      *string      `json:"ttl"`
-	RDB      RDBStatus    `json:"rdb"`
-	Commands *int64       `json:"commands_applied"`
-	Rejects  *int         `json:"rejects"`
-	Doubtful *int         `json:"doubtful"`
+	// TTL is held while deadlines are held back on the target, so that no key
+	// expires there, and exact otherwise; TTLPass is the setting exact of those
+	// that were held, null before one.
+	TTL      *string   `json:"ttl"`
+	TTLPass  *TTLPass  `json:"ttl_pass"`
+	RDB      RDBStatus `json:"rdb"`
+	Commands *int64    `json:"commands_applied"`
+	Rejects  *int      `json:"rejects"`
+	Doubtful *int      `json:"doubtful"`
 	// Healed are keys that were doubtful, and were copied again.
 	Healed *int `json:"healed"`
 	// Rejected and Doubts are the first of those counted by Rejects and Doubtful.
@@ -111,10 +115,24 @@ type GroupStatus struct {
 	// Pace says that the group waits for a limit, or for a slow target, or did
 	// within the last second; empty: neither.
 	Pace string `json:"pace"`
+	Skew Skew   `json:"skew_seconds"`
 
 	caughtUp bool
 	applied  bool // RDB counts what is on the target, not what is captured
 }
+
+// TTLPass is how far the setting exact of held deadlines is.
+type TTLPass struct {
+	Seen  int64 `json:"keys_seen"`
+	Total int64 `json:"keys_total"` // of the scan; 0: none was needed
+	Set   int64 `json:"set_exact"`  // deadlines
+}
+
+// The two words of ttl.
+const (
+	ttlExact = "exact"
+	ttlHeld  = "held"
+)
 
 // RDBStatus is how far the full phase is: on the target where the job has one,
 // else, and until the RDB has arrived, in the spool.
@@ -240,6 +258,7 @@ func side(p *Process, running bool) *Side {
 func (d *sides) status(g Group) GroupStatus {
 	s := GroupStatus{ID: g.ID, Addr: g.Addr, Rejected: []Rejected{}, Doubts: []Doubtful{}, Unknowns: map[string]int64{}}
 	d.numbers(&s)
+	s.Skew = d.skew()
 	d.state(&s)
 	d.pace(&s)
 	return s
@@ -275,7 +294,7 @@ func (d *sides) numbers(s *GroupStatus) {
 		maps.Copy(s.Unknowns, a.Unknowns)
 		if a.Epoch > 0 {
 			s.applied = true
-			s.Epoch, s.Applied, s.TTL = ptr(a.Epoch), a.Applied, ptr("exact")
+			s.Epoch, s.Applied, s.TTL, s.TTLPass = ptr(a.Epoch), a.Applied, ptr(a.ttl()), a.TTLPass
 			s.RDB.Done, s.RDB.Keys = a.RDBDone, ptr(a.Keys)
 			s.RDB.Native = a.Native
 			if d.aRun {
@@ -492,6 +511,8 @@ func (d *sides) applying(s *GroupStatus) {
 		case a.FlushesIgnored > 0:
 			s.Reason, s.What, s.Hint = "flush-ignored", skippedText(a.FlushesIgnored), skippedHint
 		case d.evicting(s):
+		case a.ttl() == ttlHeld:
+			s.Reason = "ttl-held"
 		case d.sampled() && s.LagBytes != nil && (*s.LagBytes == 0 || s.LagSecs != nil && *s.LagSecs < 1):
 			s.State = InSync
 		}
@@ -533,7 +554,7 @@ func (d *sides) decideCaughtUp(s *GroupStatus) {
 			epoch = d.a.Epoch
 		}
 	}
-	if reached == nil || epoch != d.spool.Epoch {
+	if reached == nil || epoch != d.spool.Epoch || s.TTL != nil && *s.TTL != ttlExact {
 		return
 	}
 	switch s.State {

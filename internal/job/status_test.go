@@ -397,7 +397,7 @@ func TestStatusText(t *testing.T) {
 	}
 	for _, want := range []string{
 		"job 0a000000000000000000000000000000, target t:1, not caught up\n",
-		"1      stopped  1      1000 B/1000 B  900     900       500      400 B 10.0s  70        reject\n",
+		"1      stopped  1      1000 B/1000 B  900     900       500      400 B 10.0s  70        exact  reject\n",
 		"group 1: the target refused LPUSH (reject since 2026-05-04 03:02:01)\nhint: look at it\n",
 		"taints: 1 reject in group 1\n",
 	} {

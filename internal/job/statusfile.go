@@ -147,6 +147,10 @@ type ApplyGroup struct {
 	// Native are values written by commands of their kind.
 	Native  int64    `json:"native"`
 	Writing *Writing `json:"writing,omitempty"`
+	// TTL is exact, held or mixed; empty is exact, as all deadlines were once.
+	TTL     string   `json:"ttl,omitempty"`
+	TTLPass *TTLPass `json:"ttl_pass,omitempty"`
+	SkewMS  *int64   `json:"target_skew_ms,omitempty"` // the target's clock minus that of the machine of apply
 	// Flushes are commands that emptied databases and were carried out by this
 	// run, Flushed the keys that went; FlushesIgnored were skipped.
 	Flushes        int64 `json:"flushes,omitempty"`
@@ -265,4 +269,22 @@ func onHost(host string) string {
 		return ""
 	}
 	return " on " + strings.TrimSpace(host)
+}
+
+// tellHeld says what an end before the groups have caught up leaves behind.
+func (r *run) tellHeld() {
+	for _, g := range r.view().apply.Groups {
+		if g.ttl() == ttlHeld {
+			r.log.Info("deadlines stay held back on the target, where no key expires until the group has caught up",
+				"group", g.ID.String(), "hint", "`tairlift sync` goes on; `tairlift apply --until end` sets them exact as of the end of the spool")
+		}
+	}
+}
+
+// ttl is how status tells the deadlines: those that are mixed are held too.
+func (a *ApplyGroup) ttl() string {
+	if a.TTL == "" || a.TTL == ttlExact {
+		return ttlExact
+	}
+	return ttlHeld
 }

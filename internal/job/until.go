@@ -23,6 +23,7 @@ type standing struct {
 	full    bool        // its full phase is over
 	epoch   repl.Epoch  // in which reached counts
 	reached repl.Offset // applied; without a target: durable
+	held    bool        // deadlines are held back on the target
 	healing bool        // doubtful keys may be copied again yet
 	passes  int         // over the doubtful keys
 }
@@ -34,6 +35,9 @@ type goal struct {
 	look  func(i int) standing // of group i, now
 	ask   func(context.Context, int) (repl.Epoch, repl.Offset, error)
 	mark  func(i int) // group i has reached the goal
+	// settle has the deadlines of group i set exact: it has reached what its source
+	// held when it was asked.
+	settle func(i int, at position)
 
 	asked []*position
 	since []int // passes when the group had reached its position
@@ -51,7 +55,7 @@ func (r *run) reach(ctx context.Context) bool {
 		<-ctx.Done() // apply ends by itself
 		return false
 	}
-	g := &goal{until: r.o.Until, n: len(r.sessions), look: r.standing, ask: r.askSource, mark: r.mark}
+	g := &goal{until: r.o.Until, n: len(r.sessions), look: r.standing, ask: r.askSource, mark: r.mark, settle: r.settle}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -117,7 +121,12 @@ func (g *goal) caughtUp(ctx context.Context, at []standing) bool {
 	for i, s := range at {
 		switch p := g.asked[i]; {
 		case s.stopped:
-		case p != nil && p.epoch == s.epoch && s.reached >= p.offset && !g.heals(i, s):
+		case p == nil || p.epoch != s.epoch || s.reached < p.offset:
+			all = false
+		case s.held:
+			g.settle(i, *p)
+			all = false
+		case !g.heals(i, s):
 			g.mark(i)
 		default:
 			all = false
@@ -162,6 +171,7 @@ func (r *run) standing(i int) standing {
 	// an earlier process knew, for the target may have lost it since.
 	streams := a.Current && a.Phase == checkpoint.PhaseStream && a.Epoch == c.Durable.Epoch
 	out.full = streams && !c.EpochDue
+	out.held = a.TTL != apply.DeadlinesExact
 	out.healing, out.passes = a.Healing, a.Passes
 	if out.full {
 		out.epoch, out.reached = a.Epoch, a.Applied
@@ -182,6 +192,11 @@ func (r *run) askSource(ctx context.Context, i int) (repl.Epoch, repl.Offset, er
 		err = context.Canceled // a new epoch came between: ask again
 	}
 	return before, offset, err
+}
+
+// settle asks apply for exact deadlines, however long the source's answer is ago.
+func (r *run) settle(i int, at position) {
+	r.apply().Settle(r.groups[i].ID, at.epoch, at.offset)
 }
 
 func (r *run) mark(i int) {

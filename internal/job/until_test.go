@@ -12,8 +12,9 @@ import (
 
 // fakeRun plays the groups of a run.
 type fakeRun struct {
-	at     []standing
-	source []position // what each source answers; epoch 0: it does not
+	settled []position // group, offset
+	at      []standing
+	source  []position // what each source answers; epoch 0: it does not
 
 	mu    sync.Mutex // guards asked: groups are asked at the same time
 	asked []int
@@ -33,6 +34,7 @@ func (f *fakeRun) goal(until Until) *goal {
 			}
 			return f.source[i].epoch, f.source[i].offset, nil
 		},
+		settle: func(i int, at position) { f.settled = append(f.settled, position{repl.Epoch(i), at.offset}) },
 		mark: func(i int) {
 			if !slices.Contains(f.done, i) {
 				f.done = append(f.done, i)
@@ -76,6 +78,11 @@ func TestUntil(t *testing.T) {
 			{[]standing{{full: true, epoch: 2, reached: 100}}, []position{{2, 500}}, false},
 			{[]standing{{full: true, epoch: 2, reached: 500}}, []position{{2, 900}}, true},
 		}, []int{0}, 2},
+		{"held deadlines are set exact when the position is reached", UntilCaughtUp, []step{
+			{[]standing{{full: true, epoch: 1, reached: 10, held: true}}, []position{{1, 90}}, false},
+			{[]standing{{full: true, epoch: 1, reached: 90, held: true}}, nil, false},
+			{[]standing{{full: true, epoch: 1, reached: 95}}, nil, true},
+		}, []int{0}, 1},
 		{"an offset of another epoch does not count", UntilCaughtUp, []step{
 			{[]standing{{full: true, epoch: 1, reached: 1000}}, []position{{2, 500}}, false},
 			{[]standing{{full: true, epoch: 1, reached: 1000}}, []position{{2, 500}}, false},
@@ -119,6 +126,12 @@ func TestUntil(t *testing.T) {
 			slices.Sort(f.done)
 			if !slices.Equal(f.done, tt.done) {
 				t.Errorf("reached by %v, want %v", f.done, tt.done)
+			}
+			for i, s := range tt.steps {
+				held := s.at[0].held && s.at[0].reached >= 90
+				if told := slices.Contains(f.settled, position{0, 90}); held && !told {
+					t.Errorf("step %d: apply was not told to set deadlines exact", i+1)
+				}
 			}
 			if len(f.asked) != tt.asks {
 				t.Errorf("sources were asked %d times, want %d", len(f.asked), tt.asks)

@@ -19,7 +19,7 @@ import (
 func (r *run) work(ctx context.Context) *Error {
 	defer r.listen()()
 	r.log.Info(r.verb+" starts", r.describe()...)
-	pub := &publisher{r: r, log: r.log, why: map[repl.GroupID]string{}}
+	pub := &publisher{r: r, log: r.log, why: map[repl.GroupID]string{}, apart: map[string]bool{}}
 	pubCtx, stopPub := context.WithCancel(context.WithoutCancel(ctx))
 	var publishing sync.WaitGroup
 	publishing.Go(func() { pub.loop(pubCtx) })
