@@ -53,13 +53,14 @@ func TestNewerPayloadsInTheStream(t *testing.T) {
 	p.write("SADD set old", "SET list old", "SADD twin old", "EXPIRE set 5000")
 	p.command("RESTORE", "set", "1900000000000", set, "REPLACE", "ABSTTL")
 	p.command("RESTORE", "list", "0", list, "REPLACE")
+	p.command("SLOTSRESTORE", "one", "0", set, "two", "0", list)
 	p.command("MULTI").command("SET", "beside", "v").command("RESTORE", "twin", "0", set, "REPLACE").command("EXEC")
 	p.command("SADD", "set", "behind")
 	p.seal()
 	job := r.applyAll(Options{})
 	r.want("by payloads that are too new", map[string]string{
 		"0 PEXPIRETIME set": "1900000000000", "0 SCARD set": "3", "0 SISMEMBER set bc": "1", "0 SISMEMBER set old": "0", "0 SISMEMBER set behind": "1",
-		"0 LRANGE list 0 -1": "[x y]", "0 TTL list": "-1", "0 SCARD twin": "2", "0 GET beside": "v",
+		"0 LRANGE list 0 -1": "[x y]", "0 TTL list": "-1", "0 SCARD one": "2", "0 LRANGE two 0 -1": "[x y]", "0 SCARD twin": "2", "0 GET beside": "v",
 	})
 	if st := job.Status()[0]; st.Rejects != 0 || st.Doubtful != 0 {
 		t.Errorf("status: got %d rejects, %d doubtful, want none", st.Rejects, st.Doubtful)
