@@ -23,6 +23,7 @@ type accepts struct {
 	versions []int // of RDB payloads that RESTORE takes, ascending; none: no RESTORE
 	unlink   bool
 	fieldTTL bool  // HPEXPIREAT
+	modules  bool  // some are loaded; without any, RESTORE of a module's value ends a server before 6.2
 	maxBulk  int64 // bytes of one argument
 
 	mu      sync.Mutex
@@ -48,8 +49,11 @@ const (
 // is false when it does not take it.
 func (a *accepts) restorable(typ byte, payload []byte) (stamp int, ok bool) {
 	has := versionOf(payload)
-	if a == nil {
+	switch {
+	case a == nil:
 		return has, true
+	case rdb.KindOf(typ) == rdb.KindModule: // of its value the target alone can judge
+		return has, a.modules
 	}
 	a.mu.Lock()
 	refused := a.refused[typ]
@@ -185,6 +189,10 @@ func probeAccepts(ctx context.Context, c doer, key string) (*accepts, error) {
 		return nil, err
 	}
 	a.fieldTTL = len(r.Elems) == 1 && len(r.Elems[0].Elems) > 0
+	if r, err = ask("MODULE", "LIST"); err != nil {
+		return nil, err
+	}
+	a.modules = len(r.Elems) > 0
 	if r, err = ask("CONFIG", "GET", "proto-max-bulk-len"); err != nil {
 		return nil, err
 	}

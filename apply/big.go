@@ -424,6 +424,9 @@ func (b *bigWriter) module(e *rdb.Entry) error {
 		return err
 	}
 	how, stamp := b.s.target.way(e)
+	if how == byCommands {
+		return b.s.cannot(e.DB, e.Key, e.Type, moduleError(body(e.Payload), noModules))
+	}
 	out, n, err := b.s.target.appendValue(nil, e, how, stamp, nil)
 	if err != nil {
 		return err

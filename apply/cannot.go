@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"tairlift/internal/native"
 	"tairlift/internal/rdb"
 	"tairlift/internal/resp"
 )
@@ -25,6 +26,17 @@ func (s *snapshot) cannot(db int, key []byte, typ byte, why error) error {
 		stop.Hint = "load the module on the target (a version that reads what the source's wrote), then start the same command again; or go on without the key by --on-reject continue, which lists it as doubtful"
 	}
 	return stop
+}
+
+// noModules stands for the answer to what is not sent.
+const noModules resp.ServerError = "the target has no modules loaded"
+
+// unmade says why no commands make an entry.
+func unmade(u *native.UnsupportedError, e *rdb.Entry) error {
+	if rdb.KindOf(e.Type) == rdb.KindModule {
+		return moduleError(body(e.Payload), noModules)
+	}
+	return u
 }
 
 // moduleError says which module's value was refused; body is the value's.

@@ -75,6 +75,9 @@ func (p *payloads) rewrite(buf []byte, from, n int, spec *command.Spec, args [][
 	if taken {
 		return buf, n, nil
 	}
+	if module := p.module(spec, args); module != nil {
+		return buf, n, module
+	}
 	parser := resp.NewParser(0)
 	parser.Feed(buf[from:])
 	out, count := slices.Clone(buf[:from]), 0
@@ -91,6 +94,25 @@ func (p *payloads) rewrite(buf []byte, from, n int, spec *command.Spec, args [][
 		out, count = append(out, c.Raw...), count+1
 	}
 	return out, count, nil
+}
+
+// module is an error for a payload that is a module's, which must not be sent to a
+// target without modules: see accepts.
+func (p *payloads) module(spec *command.Spec, args [][]byte) (err error) {
+	eachPayload(spec, args, func(payload []byte) bool {
+		if len(payload) > footer && rdb.KindOf(payload[0]) == rdb.KindModule && !p.target.takes.modules {
+			err = &noModuleError{moduleType(body(payload))}
+		}
+		return err == nil
+	})
+	return err
+}
+
+// noModuleError is a payload that the target cannot be given.
+type noModuleError struct{ module string }
+
+func (e *noModuleError) Error() string {
+	return "brings a value of module type " + e.module + ", and the target has no modules loaded"
 }
 
 func (p *payloads) restorable(payload []byte) (stamp int, ok bool) {

@@ -127,6 +127,19 @@ func TestAModuleValueStopsByName(t *testing.T) {
 	}
 }
 
+// A server before 6.2 without modules ends when it is given a module's value.
+func TestAModuleValueInTheStreamStops(t *testing.T) {
+	r, p := spooled(t, rdbFile("0007"))
+	value := moduleValue("", 10)
+	p.write("SET before v")
+	p.command("RESTORE", "mod", "0", string(rdb.AppendDump(nil, rdb.TypeModule2, value[3:], 8)), "REPLACE")
+	p.seal()
+	if stop := r.stopped(Options{}, "module-unsupported"); !strings.Contains(stop.What, `"mod"`) || !strings.Contains(stop.What, "tairtest_") {
+		t.Errorf("stop: got %q, want the key and the module named", stop.What)
+	}
+	r.want("before it", map[string]string{"0 GET before": "v", "0 EXISTS mod": "0"})
+}
+
 func TestAFunctionLibraryOfANewerSource(t *testing.T) {
 	code := "#!lua name=mylib\nredis.register_function('f', function() return 7 end)"
 	library := append([]byte{245}, text(code)...)

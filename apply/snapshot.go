@@ -332,7 +332,7 @@ func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry, before rdb.B
 		case !errors.As(err, &u):
 			return s.corrupt(err)
 		}
-		if err := s.cannot(e.DB, e.Key, e.Type, u); err != nil {
+		if err := s.cannot(e.DB, e.Key, e.Type, unmade(u, e)); err != nil {
 			return err
 		}
 	}

@@ -284,7 +284,11 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		return err
 	}
 	if t.payloads.has(spec, args) {
-		if buf, n, err = t.payloads.rewrite(buf, len(b.buf), n, spec, args); err != nil {
+		var module *noModuleError
+		switch buf, n, err = t.payloads.rewrite(buf, len(b.buf), n, spec, args); {
+		case errors.As(err, &module):
+			return t.stop("module-unsupported", c, module.Error(), "load the module on the target, then start the same command again")
+		case err != nil:
 			return err
 		}
 	}

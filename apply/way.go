@@ -22,7 +22,7 @@ func (t target) way(e *rdb.Entry) (how way, stamp int) {
 	}
 	stamp, ok := t.takes.restorable(e.Type, e.Payload)
 	switch {
-	case ok, rdb.KindOf(e.Type) == rdb.KindModule: // which the target alone can judge
+	case ok:
 		return byRestore, stamp
 	case e.IsString:
 		return bySet, 0

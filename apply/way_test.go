@@ -50,7 +50,7 @@ func TestHowAValueIsWritten(t *testing.T) {
 		{"nothing is taken", nil, payload(rdb.TypeList, 6), byCommands, 0},
 		{"a version that a server leaves out", valkey9, payload(rdb.TypeHashFieldTTL, 12), byCommands, 0},
 		{"a later one that it takes", valkey9, payload(rdb.TypeList, 80), byRestore, 80},
-		{"a module's, whatever is taken", nil, payload(rdb.TypeModule2, 9), byRestore, 9},
+		{"a module's, where none is loaded", []int{6, 7, 8, 9}, payload(rdb.TypeModule2, 8), byCommands, 0},
 		{"a text", nil, &rdb.Entry{IsString: true}, bySet, 0},
 	} {
 		how, stamp := target{major: 7, takes: &accepts{versions: tt.takes}}.way(tt.e)
