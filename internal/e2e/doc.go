@@ -20,7 +20,8 @@
 //	TestOwner             two processes for one target, with bytes of the first on the way
 //	TestLateApply         deadlines are the source's, however late they are applied
 //	TestDifferential      random commands of every row, between kills: the target is a replica
-//	TestRecordedSession   a recorded codis-server 3.2.11 as the source
+//	TestRecordedSession   a recorded codis-server 3.2.11 as the source, to its end
+//	TestRecordedDumps     RDBs of nine servers, by RESTORE and by native commands
 //	TestVersions          any version to any version, written in every way meanwhile
 //	TestCopiesUnderWay    copies made all the time, in every manner, each followed by an apply
 //	TestReadOnlySpool     --state: nothing is written under --dir
