@@ -47,9 +47,6 @@ func (t *translator) choose(spec *command.Spec, c resp.Command, args [][]byte) (
 	keys := spec.AppendKeys(t.keys[:0], args)
 	t.keys = keys
 	to, other, crosses := spec.OtherDB(args)
-	if crosses && spec.Name == "COPY" { // its second key lies there
-		keys = keys[:min(1, len(keys))]
-	}
 	all, selected := len(keys), 0
 	for _, k := range keys {
 		if t.selection.Has(t.db, k) {

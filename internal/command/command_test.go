@@ -74,7 +74,7 @@ var keySamples = []string{
 	"SET a v|a", "SET a v EX 5|a", "APPEND a v|a", "DEL a b c|a b c", "UNLINK a b|a b",
 	"MSET a 1 b 2|a b", "MSETNX a 1 b 2|a b", "GETDEL a|a", "GETEX a EX 5|a", "PFCOUNT a b|a b", "PFADD a x|a", "PFMERGE a b c|a b c",
 	"PFDEBUG TODENSE a|a", "BITOP AND d a b|d a b", "BITFIELD a SET u8 0 1|a", "SETBIT a 1 1|a",
-	"EXPIRE a 10|a", "PEXPIREAT a 10 NX|a", "PERSIST a|a", "RENAME a b|a b", "RENAMENX a b|a b", "MOVE a 1|a", "COPY a b DB 1 REPLACE|a b",
+	"EXPIRE a 10|a", "PEXPIREAT a 10 NX|a", "PERSIST a|a", "RENAME a b|a b", "RENAMENX a b|a b", "MOVE a 1|a", "COPY a b REPLACE|a b",
 	"RESTORE a 0 p|a", "RESTORE-ASKING a 0 p|a", "TOUCH a b|a b",
 	"SORT a|a", "SORT a BY w* LIMIT 0 5 GET # GET p* DESC ALPHA STORE d|a d", "SORT a GET store STORE d|a d", "SORT a STORE d STORE e|a e",
 	"MIGRATE h 1 a 0 5|a", `MIGRATE h 1 "" 0 5 COPY AUTH pw KEYS a b|a b`, `MIGRATE h 1 "" 0 5 AUTH2 u keys KEYS a b|a b`,
@@ -97,6 +97,8 @@ var keySamplesApart = []string{
 	"SLOTSRESTORE a 0 p b 0 p|a b", "SLOTSRESTORE-ASYNC string a 0 v|a", "slotsrestore-async delete a|a", "SLOTSDEL 1 2|",
 	"SLOTSMGRTONE h 1 0 a|a", "SLOTSMGRTTAGONE h 1 0 a|a", "SLOTSMGRTONE-ASYNC h 1 0 1 1 a b|a b", "SLOTSMGRT-EXEC-WRAPPER a SET a v|a",
 	"HEXPIRE a 1 FIELDS 1 f|a", "NOSUCH a b|a", "NOSUCH|", "PING|", "MULTI|", "SELECT 3|", "FLUSHALL|", "SCRIPT LOAD body|", "FUNCTION LOAD code|", "SWAPDB 0 1|",
+
+	"COPY a b DB 1 REPLACE|a", "COPY a|a", "COPY|", // the other key lies in another database
 
 	"EVAL body 3 a|a", "EVAL body -1 a|", "EVAL body x a|", "EVAL body|", "EVAL|", "EVAL body 9223372036854775807 a|a",
 	"ZUNIONSTORE d|d", "ZUNIONSTORE|", "ZUNIONSTORE d 5 a|d a", "SORT|", "SORT a STORE|a", "SORT a LIMIT 1|a", "GEORADIUS|", "GEORADIUS a 1 2 3 m STORE|a",

@@ -36,6 +36,18 @@ func (s *Spec) AppendKeys(dst, args [][]byte) [][]byte {
 	return dst
 }
 
+// copyKeys is the rule of COPY, whose second key lies in another database where it
+// says DB: see OtherDB.
+var copyKeys = keyRule{find: func(dst, args [][]byte) [][]byte {
+	last := 2
+	for _, a := range args[min(3, len(args)):] {
+		if is(a, "db") {
+			last = 1
+		}
+	}
+	return append(dst, args[min(1, len(args)):min(last+1, len(args))]...)
+}}
+
 // counted is the rule of commands that say at args[at] how many keys follow it.
 func counted(at int) keyRule {
 	return keyRule{find: func(dst, args [][]byte) [][]byte { return appendCounted(dst, args, at) }}

@@ -27,7 +27,7 @@ var table = []Spec{
 	{Name: "RENAME", Class: Write, MinArgs: 3, keys: two},
 	{Name: "RENAMENX", Class: Write, MinArgs: 3, keys: two},
 	{Name: "MOVE", Class: Write, MinArgs: 3, keys: one},
-	{Name: "COPY", Class: Write, MinArgs: 3, keys: two, since: 602, older: copyOlder},
+	{Name: "COPY", Class: Write, MinArgs: 3, keys: copyKeys, since: 602, older: copyOlder},
 	{Name: "RESTORE", Class: Write, MinArgs: 4, keys: one, rewrite: restore},
 	{Name: "RESTORE-ASKING", Class: Write, MinArgs: 4, keys: one, rewrite: restore},
 	{Name: "SORT", Class: Write, MinArgs: 2, keys: sortKeys},
