@@ -142,6 +142,7 @@ func (b *bigMigration) run() {
 	r.sources[0].Do(t, "SET", "behind", "v")
 	b.await("what was written behind it", p, func() bool { b.look(p); return r.target.Do(t, "EXISTS", "behind").Int == 1 })
 	stop()
+	p.settled(r.dir, r.offsets())
 	p.interrupt()
 	if n := late.Load(); n > 0 {
 		t.Errorf("the largest command: got %d bytes, want a few MiB at most", n)

@@ -38,7 +38,7 @@ func TestEvictionsAreATaint(t *testing.T) {
 	}
 
 	p := start(t, r.syncArgs()...)
-	p.applied(r.dir, r.offsets())
+	p.settled(r.dir, r.offsets())
 	p.untilStatus("sync", r.dir, func(s status) bool { return len(s.Taints) == 0 && s.Groups[0].State == "in-sync" })
 	if !strings.Contains(p.err.String(), "maxmemory_policy=volatile-random") {
 		t.Errorf("stderr: got\n%s\nwant a warning of the policy", p.err.String())
@@ -47,7 +47,7 @@ func TestEvictionsAreATaint(t *testing.T) {
 	src.Do(t, "INCR", "n")
 	p.untilStatus("reason target-oom", r.dir, func(s status) bool { return s.has("target-oom") })
 	r.target.Do(t, "CONFIG", "SET", "maxmemory", "0")
-	p.applied(r.dir, r.offsets())
+	p.settled(r.dir, r.offsets())
 	s := p.untilStatus("the taint", r.dir, func(s status) bool { return tainted(s) && s.has("target-evicted") })
 	if g := s.Groups[0]; g.State == "in-sync" || s.CaughtUp || g.Since == "" || g.Hint == "" {
 		t.Errorf("status: got %+v, want no group in sync, and since when", s)

@@ -313,7 +313,7 @@ func TestTargetFaults(t *testing.T) {
 				f.suffers(x)
 			}
 			f.exact(func() {
-				f.p.applied(f.dir, f.offsets())
+				f.p.settled(f.dir, f.offsets())
 				f.p.interrupt()
 			}, tt.args...)
 		})
@@ -362,7 +362,7 @@ func TestTargetFaultsInTheFullPhase(t *testing.T) {
 	}
 	free()
 	f.exact(func() {
-		f.p.applied(f.dir, f.offsets())
+		f.p.settled(f.dir, f.offsets())
 		f.p.interrupt()
 	})
 }
@@ -396,7 +396,7 @@ func TestTargetGoesBack(t *testing.T) {
 		more(p)
 	}
 	r.exact(func() {
-		p.applied(r.dir, r.offsets())
+		p.settled(r.dir, r.offsets())
 		p.interrupt()
 	})
 }

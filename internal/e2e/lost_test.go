@@ -81,7 +81,7 @@ func TestALostApplyStoreIsATaint(t *testing.T) {
 	r.write()
 	p := start(t, r.syncArgs()...)
 	p.streaming(r.dir)
-	p.applied(r.dir, r.offsets())
+	p.settled(r.dir, r.offsets())
 	p.kill()
 	folders, err := filepath.Glob(filepath.Join(r.dir, "apply", "*"))
 	if err != nil || len(folders) != 1 {
@@ -105,7 +105,7 @@ func TestALostApplyStoreIsATaint(t *testing.T) {
 	remove(t, filepath.Join(r.dir, "apply"))
 
 	p = start(t, r.syncArgs()...)
-	p.applied(r.dir, r.offsets())
+	p.settled(r.dir, r.offsets())
 	s := statusOf(t, r.dir)
 	// The kill may have left doubtful keys too: of scripts, of an old source.
 	if !strings.Contains(strings.Join(s.Taints, "; "), "apply.db was lost") || s.has("in-sync") {

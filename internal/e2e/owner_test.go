@@ -93,6 +93,7 @@ func TestOwner(t *testing.T) {
 				}
 				next.applied(f.dir, f.offsets(), flags...)
 				next.interrupt()
+				run(t, exitOK, append(f.applyArgs(f.dir, "--until", "end"), flags...)...) // with exact deadlines
 			}, flags...)
 		})
 	}

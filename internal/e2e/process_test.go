@@ -216,16 +216,17 @@ type status struct {
 }
 
 type groupStatus struct {
-	ID       int    `json:"id"`
-	State    string `json:"state"`
-	Reason   string `json:"reason"`
-	What     string `json:"what"`
-	Epoch    int    `json:"epoch"`
-	Hint     string `json:"hint"`
-	Since    string `json:"since"`
-	Source   *int64 `json:"source_offset"`
-	Captured *int64 `json:"captured_offset"`
-	Applied  *int64 `json:"applied_offset"`
+	ID       int     `json:"id"`
+	State    string  `json:"state"`
+	Reason   string  `json:"reason"`
+	What     string  `json:"what"`
+	Epoch    int     `json:"epoch"`
+	Hint     string  `json:"hint"`
+	Since    string  `json:"since"`
+	Source   *int64  `json:"source_offset"`
+	Captured *int64  `json:"captured_offset"`
+	Applied  *int64  `json:"applied_offset"`
+	TTL      *string `json:"ttl"`
 	RDB      struct {
 		Keys *int64 `json:"keys"`
 	} `json:"rdb"`
@@ -300,6 +301,16 @@ func (p *process) applied(dir string, offsets []int64, more ...string) {
 	p.t.Helper()
 	p.untilStatus(fmt.Sprintf("apply of everything up to %d", offsets), dir, func(s status) bool {
 		return reached(s, offsets, func(g groupStatus) *int64 { return g.Applied })
+	}, more...)
+}
+
+// settled waits until what the sources had at the offsets is on the target, with
+// deadlines as they are there. That comes only while the sources are listened to.
+func (p *process) settled(dir string, offsets []int64, more ...string) {
+	p.t.Helper()
+	p.untilStatus(fmt.Sprintf("apply of everything up to %d, with exact deadlines", offsets), dir, func(s status) bool {
+		held := slices.ContainsFunc(s.Groups, func(g groupStatus) bool { return g.TTL == nil || *g.TTL != "exact" })
+		return !held && reached(s, offsets, func(g groupStatus) *int64 { return g.Applied })
 	}, more...)
 }
 

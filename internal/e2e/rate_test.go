@@ -33,7 +33,7 @@ func TestRateIsChangedWhileItRuns(t *testing.T) {
 	moved(p, r, "rate-limited", 20_000)
 	set(t, r.dir, "max-ops=0")
 	p.streaming(r.dir)
-	p.applied(r.dir, r.offsets())
+	p.settled(r.dir, r.offsets())
 	set(t, r.dir, "max-ops=1", "max-bandwidth=64KiB")
 	moved(p, r, "rate-limited", 20_000)
 	p.untilStatus("both groups behind, for the limit alone", r.dir, func(s status) bool {
@@ -48,7 +48,7 @@ func TestRateIsChangedWhileItRuns(t *testing.T) {
 
 	p = start(t, r.syncArgs("--max-ops", "1000000", "--max-bandwidth", "1GiB")...)
 	r.exact(func() {
-		p.applied(r.dir, r.offsets())
+		p.settled(r.dir, r.offsets())
 		p.interrupt()
 	})
 }
@@ -84,7 +84,7 @@ func TestApplyBacksOffFromASlowTarget(t *testing.T) {
 	set(t, r.dir, "backoff-latency=0")
 	p.untilStatus("full speed", r.dir, func(s status) bool { return s.Rate.Apply.Speed == 1 && s.Rate.Apply.BackoffMS == 0 })
 	r.exact(func() {
-		p.applied(r.dir, r.offsets())
+		p.settled(r.dir, r.offsets())
 		p.interrupt()
 	})
 }

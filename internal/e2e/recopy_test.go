@@ -66,7 +66,7 @@ func TestRejectedKeysAreCopiedAgain(t *testing.T) {
 		p.healed(r.dir, r.spoil())
 		writers := r.writers
 		r.rest()
-		p.applied(r.dir, r.offsets())
+		p.settled(r.dir, r.offsets())
 		p.interrupt()
 		for _, w := range writers {
 			replace(t, r.target, w.DB, "late")
@@ -101,7 +101,7 @@ func TestRejectedKeysAreCopiedAgain(t *testing.T) {
 		apply.healed(r.dir, n)
 		writers := r.writers
 		r.rest()
-		apply.applied(r.dir, r.offsets())
+		apply.settled(r.dir, r.offsets())
 		apply.interrupt()
 		capture.interrupt()
 		run(t, exitOK, r.applyArgs(r.dir, "--until", "end")...)
@@ -139,7 +139,7 @@ func TestKilledBetweenQuestionAndCopy(t *testing.T) {
 	p.healed(r.dir, 1)
 	writers := r.writers
 	r.rest()
-	p.applied(r.dir, r.offsets())
+	p.settled(r.dir, r.offsets())
 	p.interrupt()
 	run(t, exitOK, append(args, "--until", "caught-up")...)
 	untainted(t, r.dir)

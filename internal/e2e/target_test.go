@@ -46,7 +46,7 @@ func TestTargetDies(t *testing.T) {
 		p.until("apply to go on by itself", func() bool { return r.counted(w) > n+50 })
 	}
 	r.exact(func() {
-		p.applied(r.dir, r.offsets())
+		p.settled(r.dir, r.offsets())
 		p.interrupt()
 	})
 }
@@ -60,7 +60,7 @@ func TestTargetForgets(t *testing.T) {
 		p.until("half of an RDB on the target", func() bool { return keys(t, r.target) > 20_000 })
 		r.target.Restart(t)
 		r.exact(func() {
-			p.applied(r.dir, r.offsets())
+			p.settled(r.dir, r.offsets())
 			p.interrupt()
 		})
 	})
@@ -91,7 +91,7 @@ func TestTargetFull(t *testing.T) {
 		moved(p, r, "target-oom", 50_000)
 		r.target.Do(t, "CONFIG", "SET", "maxmemory", "0")
 		r.exact(func() {
-			p.applied(r.dir, r.offsets())
+			p.settled(r.dir, r.offsets())
 			p.interrupt()
 		})
 	})
@@ -104,7 +104,7 @@ func TestTargetFull(t *testing.T) {
 		moved(p, r, "target-oom", 50_000)
 		r.target.Do(t, "CONFIG", "SET", "maxmemory", "0")
 		r.exact(func() {
-			p.applied(r.dir, r.offsets())
+			p.settled(r.dir, r.offsets())
 			p.interrupt()
 		})
 	})

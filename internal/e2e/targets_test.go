@@ -51,7 +51,7 @@ func TestOneSpoolSeveralTargets(t *testing.T) {
 	writers := r.writers
 	r.rest()
 	for i, target := range targets {
-		running[i].applied(r.dir, r.offsets(), "--target", target.Addr)
+		running[i].settled(r.dir, r.offsets(), "--target", target.Addr)
 		s := statusOf(t, r.dir, "--target", target.Addr)
 		if s.Target != target.Addr || len(s.Targets) != len(targets) {
 			t.Errorf("status --target %s: got target %s of %v, want it, of all three", target.Addr, s.Target, s.Targets)
