@@ -495,3 +495,25 @@ func TestAnswersThatWereLostOfABatchThatAsked(t *testing.T) {
 	redistest.Eventually(t, "the doubt", func() bool { return a.doubts(t) == "unread:n" }) // the mark alone tells the position
 	r.want("once", map[string]string{"0 GET n": "6"})
 }
+
+// A command that fails because its key died early is explained by the doubt.
+func TestAFailureOnAKeyThatDiedIsNoReject(t *testing.T) {
+	for _, policy := range []RejectPolicy{RejectStop, RejectContinue} {
+		r := bareRig(t, 1)
+		p := r.craft(1, 1)
+		var clock lagging
+		a := r.start(Options{Now: clock.now, OnReject: policy})
+		soon := at(time.Now().Add(300 * time.Millisecond).UnixMilli())
+		p.write("SET k 5", "PEXPIREAT k "+soon, "RPUSH l a", "PEXPIREAT l "+soon, "SET alive 5", "EXPIRE alive 1000")
+		a.reaches(t, p.end)
+		r.exact(a, 1)
+		redistest.Eventually(t, "the deadlines to pass", func() bool { return r.target.Do(t, "EXISTS", "k", "l").Int == 0 })
+		clock.set(time.Minute)
+		p.write("EXPIRE k 1000", "RENAME k j", "LSET l 0 b", "SET after 1")
+		a.reaches(t, p.end)
+		redistest.Eventually(t, "the doubts", func() bool { return a.doubts(t) == "derived:j gone:k gone:l" })
+		if err := a.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

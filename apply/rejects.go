@@ -175,6 +175,37 @@ func (g *group) addDoubts(doubts []checkpoint.Doubt) (int, error) {
 	return len(doubts), nil
 }
 
+// excused takes out of a batch's failures those that doubts explain: RENAME or LSET
+// fails on a key that died while apply was behind, or whose value the target could
+// not be given, and all keys of the command are doubtful, and copied again. With
+// RejectContinue a key may be doubtful because of a reject, and those are counted.
+func (g *group) excused(b *Batch, failed []resp.ExecError) ([]resp.ExecError, error) {
+	if g.job.o.Selection == nil && g.onReject == RejectContinue || len(failed) == 0 || g.doubts.empty() {
+		return failed, nil
+	}
+	at := make([]int, len(failed))
+	for i, f := range failed {
+		at[i] = f.Index
+	}
+	var left []resp.ExecError
+	n := 0
+	err := b.commands(at, func(i int, args [][]byte) {
+		keys := command.Lookup(args[0]).AppendKeys(nil, args)
+		explained := len(keys) > 0
+		for _, k := range keys {
+			explained = explained && g.doubts.is(int(b.cmds[i].db), k)
+		}
+		if !explained {
+			left = append(left, failed[n])
+		}
+		n++
+	})
+	if err == nil && len(left) < len(failed) {
+		g.log.Debug("commands failed on keys that are doubtful already", "commands", len(failed)-len(left))
+	}
+	return left, err
+}
+
 // missed records the keys that commands of a batch, by their indexes, meant to
 // renew, or to go by, and did not find: the source may have them, and here they
 // are gone, because their old deadline passed while apply was behind.

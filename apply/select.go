@@ -161,33 +161,3 @@ func (t *translator) placed(r remains) remains {
 	}
 	return r
 }
-
-// excused takes out of a batch's failures those that doubts explain: in a job that
-// leaves keys out, a command may fail on a key whose value the target could not
-// be given. All its keys are doubtful, and copied again.
-func (g *group) excused(b *Batch, failed []resp.ExecError) ([]resp.ExecError, error) {
-	if g.job.o.Selection == nil || len(failed) == 0 || g.doubts.empty() {
-		return failed, nil
-	}
-	at := make([]int, len(failed))
-	for i, f := range failed {
-		at[i] = f.Index
-	}
-	var left []resp.ExecError
-	n := 0
-	err := b.commands(at, func(i int, args [][]byte) {
-		keys := command.Lookup(args[0]).AppendKeys(nil, args)
-		explained := len(keys) > 0
-		for _, k := range keys {
-			explained = explained && g.doubts.is(int(b.cmds[i].db), k)
-		}
-		if !explained {
-			left = append(left, failed[n])
-		}
-		n++
-	})
-	if err == nil && len(left) < len(failed) {
-		g.log.Debug("commands failed on keys that are doubtful already", "commands", len(failed)-len(left))
-	}
-	return left, err
-}

@@ -333,10 +333,21 @@ func (s *streamer) land() error {
 	s.marked = s.g.now()
 	s.g.markSeen()
 	before, _ := s.g.doubts.counts()
+	derive := func() error { // what was made from keys that are doubtful only now
+		after, _ := s.g.doubts.counts()
+		if after <= before {
+			return nil
+		}
+		before = after
+		return s.g.derive(f.batch, s.tr.batch, &s.tr.txn)
+	}
 	if err := s.g.missed(f.batch, gone); err != nil {
 		return err
 	}
 	if err := s.late(f.batch); err != nil {
+		return err
+	}
+	if err := derive(); err != nil {
 		return err
 	}
 	failed, refused := f.batch.split(failed)
@@ -347,10 +358,8 @@ func (s *streamer) land() error {
 	if err != nil {
 		return err
 	}
-	if after, _ := s.g.doubts.counts(); after > before {
-		if err := s.g.derive(f.batch, s.tr.batch, &s.tr.txn); err != nil {
-			return err
-		}
+	if err := derive(); err != nil {
+		return err
 	}
 	if err := s.g.landed(f.batch, refused, f.mark); err != nil {
 		return err
