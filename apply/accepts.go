@@ -122,7 +122,7 @@ func (j *Job) accepts(ctx context.Context, t target) (*accepts, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	a, err := probeAccepts(ctx, conn, probeKey(j.o.Job))
+	a, err := probeAccepts(ctx, conn, t, probeKey(j.o.Job))
 	if err != nil {
 		return nil, fmt.Errorf("find out what the target takes: %w", err)
 	}
@@ -137,7 +137,7 @@ func probeKey(job spool.JobID) string { return keyPrefix + "probe:" + job.String
 // probeAccepts tries, on a key of ours that it removes again, what the version
 // of a server does not tell: a proxy, an account's rights or a renamed command
 // may stand in between. What passes by itself is an error.
-func probeAccepts(ctx context.Context, c doer, key string) (*accepts, error) {
+func probeAccepts(ctx context.Context, c doer, t target, key string) (*accepts, error) {
 	a := &accepts{maxBulk: defaultMaxBulk}
 	try := func(args ...string) (bool, error) {
 		_, err := c.Do(ctx, args...)
@@ -176,10 +176,11 @@ func probeAccepts(ctx context.Context, c doer, key string) (*accepts, error) {
 		}
 	}
 	// What may be refused only leaves what is usual.
+	told := false
 	ask := func(args ...string) (resp.Reply, error) {
 		r, err := c.Do(ctx, args...)
 		var se resp.ServerError
-		if errors.As(err, &se) {
+		if told = err == nil; errors.As(err, &se) {
 			return resp.Reply{}, nil
 		}
 		return r, err
@@ -192,7 +193,8 @@ func probeAccepts(ctx context.Context, c doer, key string) (*accepts, error) {
 	if r, err = ask("MODULE", "LIST"); err != nil {
 		return nil, err
 	}
-	a.modules = len(r.Elems) > 0
+	// RESTORE of a module's value ends a server before 6.2 that lacks the module.
+	a.modules = len(r.Elems) > 0 || !told && (t.major > 6 || t.major == 6 && t.minor >= 2)
 	if r, err = ask("CONFIG", "GET", "proto-max-bulk-len"); err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func (s *streamer) putInPlace() error {
 		switch {
 		case v.Large:
 			d.Held = heldLarge
-		case v.Absent && !d.Own:
+		case v.Absent && !d.Own && !s.lone():
 			d.Held = heldAbsent
 		case held.TooLate(v.DeadlineMS):
 			d.Held = heldTooLate
@@ -208,6 +208,13 @@ func (g *group) landed(b *Batch, refused map[int]resp.ServerError, m Mark) error
 		return g.countRejects()
 	}
 	return nil
+}
+
+// lone tells whether a key that the group's source has not is no other group's
+// either. Not to know is no.
+func (s *streamer) lone() bool {
+	why, err := s.tr.alone()
+	return err == nil && why == ""
 }
 
 // hold records why keys cannot be copied again; they stay doubtful, and are

@@ -38,7 +38,7 @@ func TestWhatIsMadeFromADoubtfulKeyIsDoubtful(t *testing.T) {
 	}{
 		{"a new name", "INCR k;RENAME k k2", "0:k2"},
 		{"a name of a new name", "INCR k;RENAME k k2;RENAME k2 k3;SET other 1", "0:k2 0:k3"},
-		{"a copy in another database", "INCR k;COPY k k2 DB 3", "0:k2 3:k2"},
+		{"a copy in another database", "INCR k;COPY k k2 DB 3", "3:k2"},
 		{"another database", "INCR k;MOVE k 2", "2:k"},
 		{"a script's keys", "INCR k;EVAL return(1) 2 x k", "0:x"},
 		{"within a transaction", "MULTI;INCR k;RENAME k k2;EXEC", "0:k2"},

@@ -82,6 +82,9 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	g.skipped = rec.Flushes
 	g.status.Forgotten, g.status.FlushesIgnored = rec.Forgotten, rec.Flushes.Count
 	g.status.Commands = rec.Commands
+	if ttl, err := parseDeadlines(rec.Deadlines); err == nil {
+		g.status.TTL = ttl
+	}
 	g.status.Epoch, g.status.Phase, g.status.RDBDone, g.status.Keys = rec.Epoch, rec.Phase, rec.RDBOffset, rec.RDBKeys
 	if rec.Phase == checkpoint.PhaseStream {
 		g.read, g.readFrom = rec.Offset, rec.Epoch
@@ -371,6 +374,9 @@ func (g *group) record(m Mark) error {
 		Epoch: m.Epoch, Phase: m.Phase, RDBOffset: m.RDB, RDBKeys: m.Keys, Offset: m.Offset,
 		Claimed: true, Owner: m.Owner, Commands: m.Commands, Forgotten: g.forgotten, ForgottenIn: g.forgottenIn, Past: len(m.Past), Reseed: g.reseeding,
 		Flushes: g.skipped,
+	}
+	if m.TTL != DeadlinesExact {
+		rec.Deadlines = m.TTL.String()
 	}
 	if rec == g.recorded {
 		return nil

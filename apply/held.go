@@ -80,7 +80,8 @@ type heldKeys struct {
 }
 
 const (
-	maxHeldNames = 1 << 16
+	maxHeldNames = 1 << 16 // of all groups together, about
+	minHeldNames = 1 << 10 // of one
 	maxHeldBytes = 6 << 20
 	heldOverhead = 64 // of a name, about
 )

@@ -11,6 +11,7 @@ import (
 
 	"tairlift/checkpoint"
 	"tairlift/internal/held"
+	"tairlift/internal/pace"
 	"tairlift/internal/rdb"
 	"tairlift/internal/redistest"
 	"tairlift/internal/repl"
@@ -515,5 +516,28 @@ func TestAFailureOnAKeyThatDiedIsNoReject(t *testing.T) {
 		if err := a.stop(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What stands of deadlines is known before the mark is read again.
+func TestDeadlinesThatAreHeldAreTold(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craft(1, 1)
+	p.write("SET k 5", "EXPIRE k 1000")
+	var clock lagging
+	clock.set(time.Hour)
+	a := r.start(Options{Now: clock.now})
+	a.reaches(t, p.end)
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	o := r.options(Options{Now: time.Now, Pace: pace.New(pace.Limits{}, 0)})
+	defer o.Store.Close()
+	g, err := newGroup(&Job{o: o}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := g.status.get().TTL; got == DeadlinesExact {
+		t.Errorf("deadlines of a group that has just begun: got %s, want held", got)
 	}
 }

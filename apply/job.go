@@ -161,7 +161,7 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 		o.copyBytes = copyBytes
 	}
 	if o.heldNames == 0 {
-		o.heldNames = maxHeldNames
+		o.heldNames = max(maxHeldNames/max(len(o.Groups), 1), minHeldNames)
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries

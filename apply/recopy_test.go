@@ -265,13 +265,30 @@ func TestWhatTheSourceHasNotIsDeletedOrHeld(t *testing.T) {
 	r.target.Do(t, "SET", "unknown", "v")
 	p.command("EVAL", "return redis.call('INCR', KEYS[1])", "2", "n", "another-group's").write("NO-SUCH-COMMAND unknown")
 	s.offset.Store(int64(p.end))
-	a := r.start(Options{OnReject: RejectContinue, Sources: s.source()})
+	a := r.start(Options{OnReject: RejectContinue, Sources: s.source(), JobGroups: []repl.GroupID{1, 2}})
 	a.reaches(t, p.end)
 	redistest.Eventually(t, "n to be healed, the others held", func() bool {
 		st := a.job.Status()[0]
 		return st.Healed == 1 && st.Doubtful == 2 && st.Held == 2 && !st.Healing
 	})
 	r.want("absent at the source", map[string]string{"0 EXISTS n": "0", "0 GET another-group's": "v", "0 GET unknown": "v"})
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// In a job of one group a key that its source has not is nobody's.
+func TestWhatTheOnlySourceHasNotIsDeleted(t *testing.T) {
+	r, p, s := rejecting(t)
+	r.target.Do(t, "SET", "unknown", "v")
+	p.write("INCR n", "NO-SUCH-COMMAND unknown")
+	s.offset.Store(int64(p.end))
+	a := r.start(Options{OnReject: RejectContinue, Sources: s.source()})
+	redistest.Eventually(t, "both to be healed", func() bool {
+		st := a.job.Status()[0]
+		return st.Healed == 2 && st.Doubtful == 0
+	})
+	r.want("absent at the source", map[string]string{"0 EXISTS n": "0", "0 EXISTS unknown": "0"})
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}

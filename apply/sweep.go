@@ -129,7 +129,8 @@ type sweep struct {
 	coming  *spool.KeySet // what the stream behind the RDB names; nil unless it was applied before
 	holders *holders
 	others  map[string]repl.GroupID // their marks on the target
-	jobs    []string                // others that share it
+	takes   *accepts
+	jobs    []string // others that share it
 
 	opaque  uint64
 	found   int64 // keys on the target that the RDB lacks
@@ -161,6 +162,9 @@ func (s *sweep) prepare(ctx context.Context) error {
 	defer candidates.Close()
 	if candidates.Len() == 0 {
 		return nil
+	}
+	if s.takes, err = s.g.job.accepts(ctx, s.g.lane.target); err != nil {
+		return err
 	}
 	if err := s.scan(ctx, candidates); err != nil {
 		return err
@@ -508,10 +512,6 @@ func (s *sweep) spared(chunk []foundKey) error {
 }
 
 func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
-	word := "DEL"
-	if s.g.lane.target.major >= 4 {
-		word = "UNLINK"
-	}
 	var keys [][]byte // of one database, behind the word
 	flush := func(db int) {
 		if len(keys) == 0 {
@@ -522,7 +522,7 @@ func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
 		}
 		b.use(db, 0)
 		b.buf = resp.AppendArrayHeader(b.buf, 1+len(keys))
-		b.buf = resp.AppendBulkString(b.buf, word)
+		b.buf = resp.AppendBulkString(b.buf, s.takes.remove())
 		for _, key := range keys {
 			b.buf = resp.AppendBulk(b.buf, key)
 		}

@@ -69,7 +69,7 @@ func TestHowAValueIsWritten(t *testing.T) {
 func TestAProbe(t *testing.T) {
 	r := bareRig(t, 1)
 	conn := r.target.Dial(t)
-	a, err := probeAccepts(t.Context(), conn, probeKey(r.job))
+	a, err := probeAccepts(t.Context(), conn, target{}, probeKey(r.job))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestAProbe(t *testing.T) {
 		t.Errorf("probe: got %s, %+v, want versions up to %d", a, a.versions, version)
 	}
 	var busy resp.ServerError = "BUSY Redis is busy running a script"
-	if _, err := probeAccepts(t.Context(), refusing{busy}, "k"); err != busy {
+	if _, err := probeAccepts(t.Context(), refusing{busy}, target{}, "k"); err != busy {
 		t.Errorf("probe of a busy target: got %v, want that it waits", err)
 	}
 }

@@ -46,6 +46,9 @@ type ApplyRecord struct {
 	Past int `json:"past,omitempty"`
 	// Flushes are those that were skipped.
 	Flushes SkippedFlushes `json:"skipped_flushes,omitzero"`
+	// Deadlines is how the mark said that deadlines stand on the target; empty is
+	// exact.
+	Deadlines string `json:"deadlines,omitempty"`
 	// Reseed says that the RDB is to be loaded again, whatever the mark says:
 	// somebody asked for it, and it has not begun.
 	Reseed bool `json:"reseed,omitempty"`

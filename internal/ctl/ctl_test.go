@@ -94,7 +94,11 @@ func TestRelativePath(t *testing.T) {
 }
 
 func TestWhatIsLeftIsReplaced(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ctl.sock")
+	dir := filepath.Join(t.TempDir(), "a[b") // no pattern
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "ctl.sock")
 	// As a process leaves it that is killed: bound, and nobody listens; and another
 	// one that was killed while it bound.
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -40,12 +41,14 @@ type Server struct {
 func Listen(path string, answer func(Request) Response) (*Server, error) {
 	// It is bound where nobody else can come, and appears at path with its mode and
 	// in one step.
-	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), binding+"*")) // of processes killed just here
+	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range left {
-		_ = os.RemoveAll(l)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), binding) { // of a process killed just here
+			_ = os.RemoveAll(filepath.Join(filepath.Dir(path), e.Name()))
+		}
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), binding)
 	if err != nil {
