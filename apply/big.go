@@ -33,9 +33,10 @@ type bigWriter struct {
 	db      int
 	w       *native.Writer
 
-	name    []byte                   // that is written to
-	due     int                      // commands that are not answered
-	wait    func(native.Chunk) error // for its turn
+	name    []byte                          // that is written to
+	due     int                             // commands that are not answered
+	wait    func(commands, bytes int) error // for its turn
+	used    time.Time
 	refused resp.ServerError         // the target will never take the value
 	unmade  *native.UnsupportedError // no commands make it; refused is set too
 	show    func()
@@ -44,7 +45,11 @@ type bigWriter struct {
 // ctx ends what it does.
 func (s *snapshot) openBig(ctx context.Context) (*bigWriter, error) {
 	if s.writer != nil {
-		return s.writer, nil
+		if time.Since(s.writer.used) < s.g.job.o.beat {
+			return s.writer, nil
+		}
+		s.writer.close() // it may have been closed meanwhile as idle; all on it is answered
+		s.writer = nil
 	}
 	conn, err := s.outside(ctx)
 	if err != nil {
@@ -55,11 +60,30 @@ func (s *snapshot) openBig(ctx context.Context) (*bigWriter, error) {
 		conn.Close()
 		return nil, err
 	}
-	b.wait = func(c native.Chunk) error { return s.g.pace.Wait(ctx, int64(c.Commands), int64(len(c.Bytes))) }
-	_, most := s.g.pace.Most(1, s.g.job.o.valueChunk)
-	b.w = native.NewWriter(native.Options{Target: s.target.native(), ChunkBytes: most}, b.send)
+	b.wait = func(commands, bytes int) error { return b.paced(ctx, int64(commands), int64(bytes)) }
+	b.w = native.NewWriter(native.Options{Target: s.target.native()}, b.send)
+	b.bound()
 	s.writer = b
 	return b, nil
+}
+
+// bound makes the next chunks as large as the pace wants them now.
+func (b *bigWriter) bound() {
+	_, most := b.s.g.pace.Most(1, b.s.g.job.o.valueChunk)
+	b.w.Bound(most)
+}
+
+// paced waits for the pace. If it does, what is due is answered before, so that
+// the target is not taken for silent.
+func (b *bigWriter) paced(ctx context.Context, commands, bytes int64) error {
+	g := b.s.g
+	if ctx.Err() == nil && g.pace.Take(commands, bytes) {
+		return nil
+	}
+	if err := b.answers(b.due); err != nil {
+		return err
+	}
+	return g.beside(ctx, func() error { return b.s.ping(b.conn, bigConn) }, func(ctx context.Context) error { return g.pace.Wait(ctx, commands, bytes) })
 }
 
 func (b *bigWriter) close() {
@@ -241,7 +265,7 @@ func (b *bigWriter) send(c native.Chunk) error {
 	if b.refused != "" {
 		return nil
 	}
-	if err := b.wait(c); err != nil {
+	if err := b.wait(c.Commands, len(c.Bytes)); err != nil || b.refused != "" {
 		return err
 	}
 	sent := time.Now()
@@ -254,11 +278,13 @@ func (b *bigWriter) send(c native.Chunk) error {
 		return err
 	}
 	b.s.g.pace.Took(time.Since(sent), int64(c.Commands), int64(len(c.Bytes)))
+	b.bound()
 	b.show()
 	return nil
 }
 
 func (b *bigWriter) write(p []byte) error {
+	b.used = time.Now()
 	b.s.g.silence.asks(bigConn)
 	if err := writeAll(b.conn, p); err != nil {
 		return err
@@ -431,7 +457,11 @@ func (b *bigWriter) module(e *rdb.Entry) error {
 	if err != nil {
 		return err
 	}
-	b.refused, b.due = "", n
+	b.refused, b.due = "", 0
+	if err := b.wait(n, len(out)); err != nil {
+		return err
+	}
+	b.due = n
 	if err := b.write(out); err != nil {
 		return err
 	}

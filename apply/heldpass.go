@@ -232,7 +232,7 @@ func (s *streamer) retime(ctx context.Context, db int, keys [][]byte) error {
 	if err := s.tr.existing.sync(); err != nil {
 		return err
 	}
-	if err := s.g.pace.Wait(ctx, int64(len(keys)), 0); err != nil {
+	if err := s.g.paced(ctx, int64(len(keys)), 0, s.g.beat); err != nil {
 		return err
 	}
 	set, err := s.lane.Retime(db, keys, m, func(deadline, now int64) (int64, bool) {

@@ -97,6 +97,7 @@ type Options struct {
 	heldBytes    int64         // of a value of the RDB; 0 is heldBytes
 	valueChunk   int           // bytes of a chunk of a larger one; 0 is valueChunk
 	firstWait    time.Duration // before the first session after a broken one; 0 is 100 ms
+	beat         time.Duration // that a connection says nothing at most; 0 is beatEvery
 	settle       time.Duration // before damage in a file of a copy is believed; 0 is settleTime
 	hole         time.Duration // the same for zeros where bytes belong; 0 is holeTime
 	copyBytes    int64         // of doubtful keys copied again at a time; 0 is copyBytes
@@ -150,6 +151,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.firstWait == 0 {
 		o.firstWait = firstWait
+	}
+	if o.beat == 0 {
+		o.beat = beatEvery
 	}
 	if o.settle == 0 {
 		o.settle = settleTime
@@ -254,6 +258,9 @@ func (j *Job) dial(ctx context.Context) (control, error) {
 func (c control) Do(ctx context.Context, args ...string) (resp.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	if err := c.SetDeadline(time.Now().Add(c.timeout)); err != nil { // that of the last answer may have passed
+		return resp.Reply{}, err
+	}
 	return c.Conn.Do(ctx, args...)
 }
 

@@ -52,7 +52,7 @@ func TestALimitHoldsBothPhasesBack(t *testing.T) {
 	}
 
 	p := pace.New(pace.Limits{Ops: 1}, 0)
-	a := r.start(Options{Pace: p})
+	a := r.start(Options{Pace: p, beat: time.Hour})
 	a.paced(t, StateRestoring)
 	if got := r.target.Do(t, "DBSIZE").Int; got >= 2*keys {
 		t.Errorf("keys on the target: got %d, want it held back", got)

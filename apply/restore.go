@@ -91,17 +91,25 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 		return err
 	}
 	defer func() { _ = release() }()
+	// Nothing is unanswered when it does.
+	beat := func() error { return s.ping(conn, id) }
+	idle := time.NewTicker(s.g.job.o.beat)
+	defer idle.Stop()
 	for db := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-idle.C:
+			if err := beat(); err != nil {
+				return ended(ctx, err)
+			}
 		case c, ok := <-s.full:
 			if !ok {
 				return nil
 			}
 			commands, bytes := int64(len(c.cmds)), int64(len(c.buf))
-			if err := s.g.pace.Wait(ctx, commands, bytes); err != nil {
-				return err
+			if err := s.g.paced(ctx, commands, bytes, beat); err != nil {
+				return ended(ctx, err)
 			}
 			s.g.silence.asks(id)
 			sent := time.Now()
@@ -110,10 +118,7 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 				err = s.restore(conn, c, id)
 			}
 			if err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				return err
+				return ended(ctx, err)
 			}
 			s.g.silence.answered(id)
 			s.g.pace.Took(time.Since(sent), commands, bytes)
@@ -121,6 +126,27 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 			s.free <- c // never full: it has room for every chunk
 		}
 	}
+}
+
+// ping shows a connection to the target: whatever it answers, it has seen it.
+func (s *snapshot) ping(conn control, id int) error {
+	s.g.silence.asks(id)
+	if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
+		return err
+	}
+	err := conn.WriteCommand("PING")
+	if err == nil {
+		err = conn.Flush()
+	}
+	if err == nil {
+		_, err = conn.SkipReply()
+	}
+	var se resp.ServerError
+	if err != nil && !errors.As(err, &se) {
+		return err
+	}
+	s.g.silence.answered(id)
+	return nil
 }
 
 // use selects the chunk's database where the connection has another of the

@@ -122,8 +122,9 @@ func (g *group) beginStream(m Mark, info spool.EpochInfo) error {
 // follow writes the mark after the boundary until the workers are done, and
 // returns their error or its own.
 func (s *snapshot) follow(done <-chan error) error {
-	tick := time.NewTicker(markEvery)
+	tick := time.NewTicker(min(markEvery, s.g.job.o.beat))
 	defer tick.Stop()
+	marked := time.Now()
 	for running := true; running; {
 		select {
 		case err := <-done:
@@ -136,13 +137,20 @@ func (s *snapshot) follow(done <-chan error) error {
 		}
 		next := s.g.lane.Mark()
 		b, keys, seen := s.water.get()
-		if b.Offset <= next.RDB {
+		var err error
+		switch {
+		case b.Offset > next.RDB:
+			next.RDB, next.RDBDB, next.Keys = b.Offset, b.DB, keys
+			err = s.g.advance(next, seen)
+		case running && time.Since(marked) >= s.g.job.o.beat: // one value takes long
+			err = s.g.beat()
+		default:
 			continue
 		}
-		next.RDB, next.RDBDB, next.Keys = b.Offset, b.DB, keys
-		if err := s.g.advance(next, seen); err != nil {
+		if err != nil {
 			return err
 		}
+		marked = time.Now()
 	}
 	return nil
 }

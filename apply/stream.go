@@ -274,7 +274,7 @@ func (s *streamer) send(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.g.pace.Wait(ctx, int64(len(b.cmds)), int64(len(b.buf))); err != nil {
+	if err := s.g.paced(ctx, int64(len(b.cmds)), int64(len(b.buf)), s.g.beat); err != nil {
 		return err
 	}
 	if s.mayBeGone(b, behindAge) {

@@ -33,8 +33,7 @@ import (
 // way: a sweep that was cut short begins again, and finds less.
 
 const (
-	sweepChunk = 2000             // keys that one EXEC deletes at most
-	sweepBeat  = 10 * time.Second // between two marks while nothing is deleted
+	sweepChunk = 2000 // keys that one EXEC deletes at most
 	// crowdedTries is how many tries in vain to delete a chunk are told of, and
 	// crowdedPause the longest wait for another.
 	crowdedTries = 5
@@ -86,30 +85,6 @@ func (s *sweep) told() error {
 		return err
 	}
 	return nil
-}
-
-// beating runs f beside this goroutine, which shows itself to the target
-// meanwhile: a server may close connections that say nothing.
-func (g *group) beating(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- g.guarded(func() error { return f(ctx) })() }()
-	tick := time.NewTicker(sweepBeat)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-tick.C:
-			if err := g.lane.Write(g.lane.Mark()); err != nil {
-				cancel()
-				<-done //nolint:errcheck // the other error is the cause
-				return err
-			}
-			g.markSeen()
-		}
-	}
 }
 
 // sweep is one run of it.
@@ -436,7 +411,7 @@ func (s *sweep) delete(ctx context.Context, chunk []foundKey) error {
 	for _, k := range chunk {
 		bytes += len(k.key)
 	}
-	if err := g.pace.Wait(ctx, int64(len(chunk)), int64(bytes)); err != nil {
+	if err := g.paced(ctx, int64(len(chunk)), int64(bytes), g.beat); err != nil {
 		return err
 	}
 	others := s.holders.keys()

@@ -85,6 +85,9 @@ func NewWriter(o Options, send func(Chunk) error) *Writer {
 	return &Writer{o: o, send: send, open: -1}
 }
 
+// Bound changes Options.ChunkBytes. It may be called by send.
+func (w *Writer) Bound(chunkBytes int) { w.o.ChunkBytes = chunkBytes }
+
 // Begin starts a value, forgetting what there is of the one before. An
 // *UnsupportedError says that no command of the target makes such a value.
 func (w *Writer) Begin(key []byte, kind rdb.Kind) error {

@@ -292,3 +292,21 @@ func TestLargePiecesAreNotSlow(t *testing.T) {
 		}
 	})
 }
+
+func TestTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Limits{Ops: 10}, 0)
+		s := p.Share()
+		if !s.Take(20, 0) {
+			t.Error("nothing is owed: got it held back")
+		}
+		if s.Take(1, 0) {
+			t.Error("something is owed: got it let through")
+		}
+		about(t, "the wait behind them", send(t, s, 1, 1, 0), 2*time.Second)
+		p.Set(Limits{})
+		if !s.Take(1<<20, 1<<30) {
+			t.Error("no limits: got it held back")
+		}
+	})
+}

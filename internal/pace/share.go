@@ -27,6 +27,23 @@ type Share struct {
 // Share makes another one.
 func (p *Pacer) Share() *Share { return &Share{p: p} }
 
+// Take counts a piece of work as sent if it may be at once: else it is for Wait.
+func (s *Share) Take(ops, bytes int64) bool {
+	p := s.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.backoff.Pause() > 0 || !p.free(now) {
+		return false
+	}
+	s.had = max(s.had, p.vtime)
+	p.charge(s, now, ops, bytes)
+	return true
+}
+
+// free tells that nothing has to wait. p.mu is held.
+func (p *Pacer) free(now time.Time) bool { return p.head == nil && p.debt(now) == 0 }
+
 // Wait returns when a piece of work may be sent, and counts it as sent; or with
 // ctx's error as soon as ctx ends.
 func (s *Share) Wait(ctx context.Context, ops, bytes int64) error {
@@ -42,7 +59,7 @@ func (s *Share) Wait(ctx context.Context, ops, bytes int64) error {
 		return err
 	}
 	s.had = max(s.had, p.vtime) // what was not taken in time is gone
-	if now := time.Now(); p.head == nil && p.debt(now) == 0 {
+	if now := time.Now(); p.free(now) {
 		p.charge(s, now, ops, bytes)
 		return nil
 	}
