@@ -119,12 +119,25 @@ func TestNoConnectionIsIdleForLong(t *testing.T) {
 		r, p, a := begin(t, seen, none, o, large)
 		p.seal()
 		redistest.Eventually(t, "all to show themselves", func() bool { return seen.alive(snapshotConns+1, true) })
-		redistest.Eventually(t, "no answer due", func() bool { return a.job.groups[0].silence.since().IsZero() })
 		o.Pace.Set(pace.Limits{})
 		if err := a.wait(); err != nil {
 			t.Fatal(err)
 		}
 		r.want("at the end", map[string]string{"0 STRLEN large": "60"})
+	})
+
+	t.Run("of an answer, while a large value waits for the pace", func(t *testing.T) {
+		seen := &signs{outside: map[int]int{}}
+		o := o
+		o.UntilEnd, o.Pace, o.beat = true, pace.New(pace.Limits{Bytes: 1}, 0), time.Hour
+		_, p, a := begin(t, seen, none, o, large)
+		p.seal()
+		a.paced(t, StateRestoring)
+		redistest.Eventually(t, "no answer due", func() bool { return a.job.groups[0].silence.since().IsZero() })
+		o.Pace.Set(pace.Limits{})
+		if err := a.wait(); err != nil {
+			t.Fatal(err)
+		}
 	})
 
 	t.Run("while chunks and batches wait for the pace", func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tairlift/internal/native"
@@ -37,6 +38,8 @@ type bigWriter struct {
 	due     int                             // commands that are not answered
 	wait    func(commands, bytes int) error // for its turn
 	used    time.Time
+	lasting bool                     // an element has no deadline of its own
+	gone    bool                     // all had one, and it has passed
 	refused resp.ServerError         // the target will never take the value
 	unmade  *native.UnsupportedError // no commands make it; refused is set too
 	show    func()
@@ -117,6 +120,9 @@ func (s *snapshot) big(ctx context.Context, e *rdb.Entry, before rdb.Boundary) e
 	if err := s.dec.Skip(); err != nil { // what was refused before it was read
 		return s.readErr(err)
 	}
+	if b.gone {
+		done.seen.expired = 1
+	}
 	switch {
 	case b.unmade != nil:
 		err = s.cannot(v.db, v.key, v.typ, b.unmade)
@@ -154,6 +160,7 @@ type bigValue struct {
 // good is in b.refused.
 func (b *bigWriter) value(v bigValue) error {
 	b.refused, b.unmade, b.due, b.name = "", nil, 0, v.key
+	b.lasting, b.gone = false, false
 	aside := b.s.target.takes.renames()
 	if aside {
 		b.name = []byte(tempKey(b.s.g.job.o.Job, b.s.g.id))
@@ -203,6 +210,7 @@ func (b *bigWriter) elements(v bigValue, dec *rdb.Decoder) (n int64, err error) 
 	failed := false
 	_, count, err := dec.Elements(func(e rdb.Element) error {
 		n += int64(len(e.A))
+		b.lasting = b.lasting || e.DeadlineMS == 0
 		switch {
 		case b.refused != "": // what is left is passed over
 			return nil
@@ -354,8 +362,12 @@ func (b *bigWriter) whole(v bigValue, n int64) error {
 		return err
 	}
 	b.s.g.silence.answered(bigConn)
-	// Of a hash, fields may have expired.
-	if b.refused == "" && r.Int != n && (v.kind != rdb.KindHash || r.Int == 0) {
+	switch {
+	case b.refused != "" || r.Int == n:
+	case v.kind == rdb.KindHash && r.Int > 0: // fields of it may have expired
+	case v.kind == rdb.KindHash && !b.lasting: // all of them
+		b.gone = true
+	default:
 		b.refused = resp.ServerError(fmt.Sprintf("the target has %d of its %d elements (bytes of a string): it may have evicted some of them", r.Int, n))
 	}
 	return nil
@@ -372,7 +384,7 @@ func (b *bigWriter) place(v bigValue, elements int64, aside bool) error {
 	}
 	if aside {
 		add(takes.remove(), v.key) // RENAME would free the old value at once, however large it is
-		if elements > 0 || v.kind == rdb.KindStream {
+		if elements > 0 && !b.gone || v.kind == rdb.KindStream {
 			add("RENAME", b.name, v.key)
 		}
 	}
@@ -394,6 +406,9 @@ func (b *bigWriter) place(v bigValue, elements int64, aside bool) error {
 		return err
 	}
 	b.s.g.silence.answered(bigConn)
+	if aside && v.kind == rdb.KindHash && !b.lasting && strings.Contains(string(why), "no such key") { // the last field has just expired
+		b.gone, why = true, ""
+	}
 	b.refused = why
 	if why.Code() == "NOPERM" && aside { // the probe had found otherwise
 		takes.noRename()
