@@ -22,8 +22,8 @@ import (
 //
 // That a key is new to the source too cannot be told from here; being doubtful
 // costs it no more than a copy. Nothing is asked while all deadlines are held,
-// which is so from the RDB until the group has caught up, nor when the target
-// has no key with a deadline.
+// which is so from the RDB until the group has caught up, nor for a group none of
+// whose keys ever had a deadline.
 
 // lateAge is how old a batch may be when its answers come, that was fresh when
 // it was sent, before the keys it should have asked about are doubtful.
@@ -48,7 +48,7 @@ func (b *Batch) ask() error {
 			buf = resp.AppendBulkString(buf, "EXISTS")
 			buf = resp.AppendBulk(buf, a.key)
 			c := b.cmds[i]
-			c.renews, c.asks, c.own = false, true, a.own
+			c.renews, c.fields, c.asks, c.own = false, false, true, a.own
 			cmds = append(cmds, c)
 		}
 		at = append(at, len(cmds))
@@ -130,7 +130,8 @@ func destination(spec *command.Spec) int {
 // mayBeGone tells whether keys of a batch may have died although the source has
 // renewed them: some deadline is exact, and the batch is older than that.
 func (s *streamer) mayBeGone(b *Batch, age time.Duration) bool {
-	return s.tr.timed && s.lane.Mark().TTL != DeadlinesHeld && b.oldest != math.MaxInt64 && s.tr.clock.sourceAge(b.oldest, s.g.now()) > age
+	m := s.lane.Mark()
+	return m.Timed && m.TTL != DeadlinesHeld && b.oldest != math.MaxInt64 && s.tr.clock.sourceAge(b.oldest, s.g.now()) > age
 }
 
 // late makes doubtful what a batch that was fresh when it was sent, and was

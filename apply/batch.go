@@ -28,6 +28,7 @@ type Batch struct {
 	sources int64 // commands of the source among cmds, and copies
 	copies  []copied
 	held    bool  // a deadline in it is held back
+	timed   bool  // something in it may be given a deadline
 	asked   bool  // see ask
 	oldest  int64 // when the source executed the first of sources, at the earliest; ms since 1970
 }
@@ -41,6 +42,7 @@ type batched struct {
 	renews bool
 	asks   bool // whether a key is there that a command behind it counts on
 	own    bool // that key: see isOwn
+	fields bool // it is of the times to live of fields, and answers -2 for one that is gone
 }
 
 // dbNone makes a batch select a database before its first command.
@@ -56,7 +58,7 @@ func (b *Batch) reset(db int) {
 	}
 	b.buf, b.cmds, b.db = b.buf[:0], b.cmds[:0], db
 	b.moved, b.sources = false, 0
-	b.held, b.asked, b.oldest = false, false, math.MaxInt64
+	b.held, b.timed, b.asked, b.oldest = false, false, false, math.MaxInt64
 	clear(b.copies)
 	b.copies = b.copies[:0]
 }
@@ -95,7 +97,7 @@ func (b *Batch) join(o *Batch) {
 	b.cmds = append(b.cmds, o.cmds...)
 	b.db = o.db
 	b.sources += o.sources
-	b.held = b.held || o.held
+	b.held, b.timed = b.held || o.held, b.timed || o.timed
 	b.oldest = min(b.oldest, o.oldest)
 }
 

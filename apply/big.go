@@ -110,7 +110,7 @@ func (s *snapshot) big(ctx context.Context, e *rdb.Entry, before rdb.Boundary) e
 		return err
 	}
 	v := bigValue{db: e.DB, key: slices.Clone(e.Key), typ: e.Type, kind: rdb.KindOf(e.Type), ms: e.ExpireMS, before: before}
-	done := &chunk{seq: s.seq, entries: 1, seen: counts{native: 1}}
+	done := &chunk{seq: s.seq, entries: 1, seen: counts{native: 1, timed: e.ExpireMS != 0}}
 	s.seq++
 	defer s.g.status.update(func(st *Status) { st.Writing = nil })
 	b.show = func() { s.showBig(v, before.Offset, s.dec.Offset()-before.Offset) }
@@ -437,7 +437,7 @@ func (s *snapshot) bigModule(ctx context.Context, e *rdb.Entry, before rdb.Bound
 		return s.g.spoolErr(err)
 	}
 	defer in.Close()
-	done := &chunk{seq: s.seq, entries: 1}
+	done := &chunk{seq: s.seq, entries: 1, seen: counts{timed: e.ExpireMS != 0}}
 	s.seq++
 	whole, err := rdb.Resume(in, before, rdb.Options{MaxBytes: s.target.takes.maxBulk, OldestVersion: true}).Next()
 	switch {

@@ -3,6 +3,7 @@ package apply
 import (
 	"sync"
 
+	"tairlift/checkpoint"
 	"tairlift/internal/rdb"
 	"tairlift/internal/resp"
 )
@@ -27,6 +28,7 @@ type chunk struct {
 	entries int64
 	seen    counts
 	end     rdb.Boundary
+	doubts  []checkpoint.Doubt // of its keys; stored before it is sent
 }
 
 // chunkCmd is a command of a chunk, and what to make of its answer.
@@ -76,6 +78,7 @@ func (c *chunk) add(e *rdb.Entry, t target, x *natively) error {
 	c.buf, c.db = buf, e.DB
 	c.keys = append(c.keys, e.Key...)
 	cmd.end = len(c.buf)
+	c.seen.timed = c.seen.timed || e.ExpireMS != 0
 	for i := range n {
 		switch cmd.kind = cmdPlain; i {
 		case 0:

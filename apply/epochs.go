@@ -90,7 +90,7 @@ func (g *group) enter(ctx context.Context) (spool.EpochInfo, error) {
 	}
 	to := Mark{
 		Epoch: next.Epoch, Phase: checkpoint.PhaseRDB, ReplID: next.ReplID, Offset: next.Start, Start: next.Start,
-		Commands: m.Commands, Past: m.left(), TTL: DeadlinesHeld,
+		Commands: m.Commands, Past: m.left(), TTL: DeadlinesHeld, Timed: m.Timed,
 	}
 	if err := g.job.existing.sync(); err != nil {
 		return spool.EpochInfo{}, err

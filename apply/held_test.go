@@ -11,8 +11,8 @@ import (
 
 	"tairlift/checkpoint"
 	"tairlift/internal/held"
-	"tairlift/internal/pace"
 	"tairlift/internal/rdb"
+	"tairlift/internal/pace"
 	"tairlift/internal/redistest"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
@@ -495,6 +495,72 @@ func TestAnswersThatWereLostOfABatchThatAsked(t *testing.T) {
 	a.reaches(t, p.end)
 	redistest.Eventually(t, "the doubt", func() bool { return a.doubts(t) == "unread:n" }) // the mark alone tells the position
 	r.want("once", map[string]string{"0 GET n": "6"})
+}
+
+// The same of a batch that was fresh when it was sent, and hung: a target that
+// executes it later may have expired a key before, and nobody reads that.
+func TestAnswersThatWereLostOfABatchThatHung(t *testing.T) {
+	for claim, tt := range map[string]struct {
+		timed bool
+		want  string
+	}{
+		"some key has a deadline": {true, "unread:k unread:n"},
+		"none ever had one":       {false, ""},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			r := bareRig(t, 1)
+			var armed atomic.Bool
+			proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+				if strings.EqualFold(string(args[0]), "EXEC") && armed.CompareAndSwap(true, false) {
+					r.target.Do(t, "DEL", "k", "n") // as their deadlines would
+					return redistest.DropReply()
+				}
+				return redistest.Pass()
+			})
+			p := r.craft(1, 1)
+			a := r.start(Options{Addr: proxy.Addr})
+			p.write("SET k 5", "SET n 5", "SET other 5")
+			if tt.timed {
+				p.write("EXPIRE k 1000", "EXPIRE n 1000")
+			}
+			a.reaches(t, p.end)
+			r.exact(a, 1)
+			armed.Store(true)
+			p.write("PERSIST k", "INCR n", "SET other 6")
+			a.reaches(t, p.end)
+			p.write("SET other 7") // behind what was lost, and looked at
+			a.reaches(t, p.end)
+			if armed.Load() {
+				t.Fatal("no answer was lost")
+			}
+			if got := a.doubts(t); got != tt.want {
+				t.Errorf("doubtful: got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// Every key of the target that had a deadline has died while apply was away: that
+// there were some is in the mark.
+func TestEveryKeyWithADeadlineDiedWhileApplyWasAway(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craft(1, 1)
+	p.write("SET n 5", "EXPIRE n 1000", "SET m 5")
+	a := r.start(Options{})
+	a.reaches(t, p.end)
+	r.exact(a, 1)
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.target.Do(t, "PEXPIREAT", "n", "1")
+	var clock lagging
+	clock.set(time.Minute)
+	p.write("INCR n", "INCR m")
+	a = r.start(Options{Now: clock.now})
+	a.reaches(t, p.end)
+	if got, want := a.doubts(t), "gone:n"; got != want {
+		t.Errorf("doubtful: got %q, want %q", got, want)
+	}
 }
 
 // A command that fails because its key died early is explained by the doubt.

@@ -105,6 +105,10 @@ type Mark struct {
 	Selection string
 	// TTL is how the group's deadlines stand on the target.
 	TTL Deadlines
+	// Timed says that keys of the group, or fields of hashes, have been given
+	// deadlines: some may have died on the target. That none is left there tells
+	// nothing, as all may have died. It is never taken back.
+	Timed bool
 	// Asked says that the batch that wrote this mark asked which of its keys were
 	// still there: see asks.go.
 	Asked bool
@@ -160,7 +164,7 @@ func (d Deadlines) holding() Deadlines {
 
 const (
 	markVersion = "2"     // 1 had no past
-	markFields  = 15      // beside ttl and asked, which older marks do not have
+	markFields  = 15      // beside ttl, timed and asked, which older marks do not have
 	phaseClear  = "clear" // see Mark.Clearing
 	// maxPast bounds what is read as Past. It grows by one with each full sync
 	// that comes before the one before it was applied whole.
@@ -205,6 +209,9 @@ func (m Mark) String() string {
 		markVersion, m.Owner, m.Epoch, phase, replid, m.Offset, m.Start, m.StartDB, m.DB, m.RDB, m.RDBDB, m.Keys, m.Commands, run, pastText(m.Past), m.TTL)
 	if m.Selection != "" { // which an older tairlift refuses, as it must
 		text += " sel=" + m.Selection
+	}
+	if m.Timed {
+		text += " timed=1"
 	}
 	if m.Asked {
 		text += " asked=1"
@@ -272,7 +279,7 @@ func parsePast(s string) ([]Delivered, error) {
 // unknown version, an unknown or a missing field is an error.
 func ParseMark(s string) (Mark, error) {
 	var m Mark
-	seen := 0
+	seen, told := 0, false
 	num := func(v string, bits int) (int64, error) { return strconv.ParseInt(v, 10, bits) }
 	for field := range strings.FieldsSeq(s) {
 		k, v, ok := strings.Cut(field, "=")
@@ -342,6 +349,12 @@ func ParseMark(s string) (Mark, error) {
 		case "ttl":
 			m.TTL, err = parseDeadlines(v)
 			seen--
+			told = true
+		case "timed":
+			if m.Timed = v == "1"; !m.Timed {
+				err = errors.New("not 1")
+			}
+			seen--
 		case "asked":
 			if m.Asked = v == "1"; !m.Asked {
 				err = errors.New("not 1")
@@ -358,5 +371,6 @@ func ParseMark(s string) (Mark, error) {
 	if seen != markFields || m.RDB < 0 || m.DB < 0 || m.StartDB < 0 || m.RDBDB < 0 {
 		return Mark{}, fmt.Errorf("parse mark %q: %d fields, expected %d and no negative number", s, seen, markFields)
 	}
+	m.Timed = m.Timed || !told // an older one does not say
 	return m, nil
 }

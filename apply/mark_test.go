@@ -20,7 +20,7 @@ func TestMarkRoundTrip(t *testing.T) {
 		{Owner: "a.1", Epoch: 1, Phase: checkpoint.PhaseRDB, ReplID: id, Offset: 9, RDB: 1 << 40, RDBDB: 15, Keys: 7, RunID: "r"},
 		{Owner: "b.2", Epoch: 3, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 1 << 60, Start: 1<<60 - 1, DB: 2, StartDB: 1, Commands: 5, RunID: string(id)},
 		{Owner: "d.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 5, Start: 5, TTL: DeadlinesHeld},
-		{Owner: "d.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 5, Start: 5, TTL: DeadlinesMixed, Asked: true},
+		{Owner: "d.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 5, Start: 5, TTL: DeadlinesMixed, Timed: true, Asked: true},
 		{Owner: "c.1", Epoch: 9, Phase: checkpoint.PhaseSweep, ReplID: id, Offset: 7, Past: []Delivered{{1, spool.WalkRDB}, {3, 8125}, {8, spool.WalkAll}}},
 	} {
 		got, err := ParseMark(m.String())
@@ -45,6 +45,7 @@ func TestParseMarkRefuses(t *testing.T) {
 		"an unknown phase":       strings.Replace(good, "phase=none", "phase=x", 1),
 		"unknown deadlines":      strings.Replace(good, "ttl=exact", "ttl=late", 1),
 		"a strange flag":         good + " asked=0",
+		"another strange flag":   good + " timed=0",
 		"text":                   "hello world",
 	} {
 		if m, err := ParseMark(text); err == nil {
@@ -67,7 +68,8 @@ func TestOwnKeys(t *testing.T) {
 func TestParseMarkReadsTheVersionBefore(t *testing.T) {
 	m := Mark{Owner: "a.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: repl.ReplID(strings.Repeat("0f", 20)), Offset: 5, Start: 5}
 	// Nor does the version before say how deadlines stand: they were exact.
-	if got, err := ParseMark(strings.Replace(m.String(), " ttl=exact", "", 1)); err != nil || !reflect.DeepEqual(got, m) {
+	m.Timed = true
+	if got, err := ParseMark(strings.Replace(strings.Replace(m.String(), " ttl=exact", "", 1), " timed=1", "", 1)); err != nil || !reflect.DeepEqual(got, m) {
 		t.Errorf("ParseMark without ttl: got %+v, %v, want %+v", got, err, m)
 	}
 	old := strings.Replace(strings.Replace(m.String(), "v=2", "v=1", 1), " past=-", "", 1)

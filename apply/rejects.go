@@ -217,7 +217,7 @@ func (g *group) missed(b *Batch, gone []int) error {
 	err := b.commands(gone, func(i int, args [][]byte) {
 		doubts = append(doubts, checkpoint.Doubt{
 			Group: g.id, Epoch: g.lane.Mark().Epoch, DB: int(b.cmds[i].db), Key: slices.Clone(argOf(args, 1)), Why: "gone",
-			Offset: b.cmds[i].end, Own: b.cmds[i].own || b.cmds[i].renews,
+			Offset: b.cmds[i].end, Own: b.cmds[i].own || b.cmds[i].renews || b.cmds[i].fields,
 		})
 	})
 	if err != nil {

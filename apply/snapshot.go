@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,6 +46,8 @@ type snapshot struct {
 	full   chan *chunk
 	free   chan *chunk
 	water  lowWater
+	// unnoted says that more keys are doubtful than are noted.
+	unnoted atomic.Bool
 
 	// What follows is of the goroutine that decodes.
 	seq    int64     // of the next chunk
@@ -140,7 +143,11 @@ func (s *snapshot) follow(done <-chan error) error {
 		var err error
 		switch {
 		case b.Offset > next.RDB:
-			next.RDB, next.RDBDB, next.Keys = b.Offset, b.DB, keys
+			if s.unnoted.Load() && !s.g.forgotten {
+				s.g.log.Warn("fields of more hashes than are noted may have died early: `tairlift verify --level full` tells which")
+				s.g.forgot(s.epoch)
+			}
+			next.RDB, next.RDBDB, next.Keys, next.Timed = b.Offset, b.DB, keys, next.Timed || seen.timed
 			err = s.g.advance(next, seen)
 		case running && time.Since(marked) >= s.g.job.o.beat: // one value takes long
 			err = s.g.beat()
@@ -225,6 +232,9 @@ func (s *snapshot) decode(ctx context.Context) error {
 		// What a chunk replaces is recorded before it may be on the target: another
 		// epoch may begin before the mark has come this far.
 		if err := s.g.job.existing.sync(); err != nil {
+			return err
+		}
+		if err := s.keepDoubts(c); err != nil {
 			return err
 		}
 		select {
@@ -329,6 +339,7 @@ func (s *snapshot) add(ctx context.Context, c *chunk, e *rdb.Entry, before rdb.B
 	}
 	// At the first byte of it: the mark is behind that when it is behind the entry.
 	s.g.job.existing.replaced(s.g.id, s.epoch, s.g.job.o.Selection.To(e.DB), e.Key, before.Offset+1)
+	s.fields(c, e)
 	if e.Unread {
 		return errLarge
 	}

@@ -110,9 +110,6 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 	g.held.begin(m)
 	s.tr.held = &g.held
 	s.tr.hold(m.TTL != DeadlinesExact)
-	for _, n := range g.lane.target.expires {
-		s.tr.timed = s.tr.timed || n > 0
-	}
 	defer func() { s.scan.close() }()
 	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
@@ -268,7 +265,7 @@ func (s *streamer) send(ctx context.Context) error {
 		return err
 	}
 	if s.tr.unnoted && !s.g.forgotten {
-		s.g.log.Warn("deadlines of more keys than are noted may be late, because the link to the source was broken: `tairlift verify --level full` tells which", "by", s.tr.seen.width)
+		s.g.log.Warn("deadlines of more keys, or fields of hashes, than are noted may be wrong, because apply or its links were behind: `tairlift verify --level full` tells which", "by", s.tr.seen.width)
 		s.g.forgot(s.lane.Mark().Epoch)
 		if err := s.record(true); err != nil {
 			return err
@@ -302,7 +299,7 @@ func (s *streamer) markOf(b *Batch) Mark {
 	m.Start, m.StartDB = m.Offset, m.DB
 	m.Offset, m.DB = b.end, b.endDB
 	m.Commands += b.sources
-	m.Asked = b.asked
+	m.Asked, m.Timed = b.asked, m.Timed || b.timed
 	if b.held {
 		m.TTL = m.TTL.holding()
 	}
@@ -318,7 +315,11 @@ func (s *streamer) land() error {
 	s.inflight = nil
 	var gone []int
 	failed, err := s.lane.Answer(f.mark, func(i int, n int64) {
-		if n == 0 && i < len(f.batch.cmds) && (f.batch.cmds[i].renews || f.batch.cmds[i].asks) {
+		if n > 0 || i >= len(f.batch.cmds) {
+			return
+		}
+		c := &f.batch.cmds[i]
+		if n == 0 && (c.renews || c.asks) || n == fieldGone && c.fields && (len(gone) == 0 || gone[len(gone)-1] != i) {
 			gone = append(gone, i)
 		}
 	})

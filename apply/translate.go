@@ -58,7 +58,6 @@ type translator struct {
 	derived  deriver
 	unnoted  bool // there were more doubtful keys than are noted
 	held     *heldKeys
-	timed    bool // the target may have keys with deadlines
 }
 
 // counts are what a stream was made of, beside the commands that were sent.
@@ -68,6 +67,7 @@ type counts struct {
 	unknown  unknowns      // not in the command table, passed through
 	expired  int64         // deadlines that had passed when they were translated
 	native   int64         // values written by commands of their kind, as the target does not RESTORE them
+	timed    bool          // some had deadlines: see Mark.Timed
 	width    time.Duration // the widest uncertainty of a date
 }
 
@@ -77,6 +77,7 @@ func (c *counts) add(o counts) {
 	c.unknown.add(o.unknown)
 	c.expired += o.expired
 	c.native += o.native
+	c.timed = c.timed || o.timed
 	c.width = max(c.width, o.width)
 }
 
@@ -259,7 +260,11 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		}
 	}
 	t.moves(spec, args)
-	if spec.Doubtful(args) || spec.HiddenTTL(args) || t.held.any && spec.ReadsTTL(args) {
+	hidden := spec.HiddenTTL(args)
+	if hidden || spec.Class == command.Unknown || spec.Name == "FCALL" {
+		b.timed = true
+	}
+	if spec.Doubtful(args) || hidden || t.held.any && spec.ReadsTTL(args) {
 		t.keys = spec.AppendKeys(t.keys[:0], args)
 		t.doubt(spec, t.keys, "nondeterministic", c.End)
 	}
@@ -294,11 +299,16 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	}
 	b.buf = buf
 	b.added(n, c.End)
-	b.cmds[len(b.cmds)-1].renews = renewals[spec.Name]
+	last := &b.cmds[len(b.cmds)-1]
+	last.renews, last.fields = renewals[spec.Name], spec.FieldTTL()
+	if last.fields {
+		b.timed = true
+		t.late(spec, args, at-width.Milliseconds(), c.End)
+	}
 	b.sources++
 	b.oldest = min(b.oldest, at-width.Milliseconds())
 	if info.DeadlineMS != 0 {
-		t.timed = true
+		b.timed = true
 		if width > 0 {
 			t.wide(spec, raw, args, at, info, width, c.End)
 		}

@@ -95,7 +95,9 @@ func (ss suspects) reset(id string) {
 // EXEC because its key has another type, and such a command leaves the type as
 // it is. So a key that now has the type its commands want cannot have failed
 // them; every other key, and those that share a command with it, is recorded as
-// doubtful.
+// doubtful. So is each, whatever its type, where deadlines were not all held: the
+// batch may have been executed any time after it was sent, and have met keys that
+// had died meanwhile.
 func (g *group) unread(ctx context.Context, conn doer, m Mark) error {
 	all, err := g.suspects(ctx, m)
 	if err != nil || len(all) == 0 {
@@ -166,7 +168,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 			continue
 		}
 		k := kinds[spec.Name]
-		if m.Asked && k != kindReset { // it may have met a key that was gone
+		if k != kindReset && (m.Asked || m.Timed && m.TTL != DeadlinesHeld) { // it may have met a key that was gone
 			k = kindAny
 		}
 		keys = spec.AppendKeys(keys[:0], c.Args)

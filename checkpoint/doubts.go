@@ -17,7 +17,7 @@ type Doubt struct {
 	Epoch  repl.Epoch  `json:"epoch,omitempty"`
 	DB     int         `json:"db"`
 	Key    []byte      `json:"key"`
-	Why    string      `json:"why"` // reject | unread | nondeterministic | gone | deadline | derived | shared | selection; the first
+	Why    string      `json:"why"` // reject | unread | nondeterministic | gone | deadline | fields | derived | shared | selection; the first
 	Offset repl.Offset `json:"offset"`
 	// Own says that a proxy sent the command to the group for this key's sake:
 	// it was the first, or of the RDB. Another key may be another group's, and is

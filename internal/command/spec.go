@@ -73,6 +73,15 @@ func (s *Spec) HiddenTTL(args [][]byte) bool {
 	return s.Class == Eval && scriptNames(args, "expire", "pexpire", "setex", "psetex", "ex", "px", "restore")
 }
 
+// FieldTTL tells whether the command is one for times to live of hash fields.
+func (s *Spec) FieldTTL() bool {
+	switch s.Name {
+	case "HEXPIRE", "HPEXPIRE", "HEXPIREAT", "HPEXPIREAT", "HPERSIST", "HSETEX", "HGETEX":
+		return true
+	}
+	return false
+}
+
 // ReadsTTL tells whether a script may look at a time to live: its text or one of its
 // arguments names TTL, PTTL, EXPIRETIME or PEXPIRETIME. Where deadlines are held it
 // finds another one than it found on the source.

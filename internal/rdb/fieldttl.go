@@ -1,6 +1,7 @@
 package rdb
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 )
@@ -118,4 +119,19 @@ func parseDeadline(text []byte) (int64, error) {
 		return 0, fmt.Errorf("field deadline %q", text)
 	}
 	return int64(ms), nil
+}
+
+// FirstFieldDeadline is when the first field of a hash ends, of which the beginning
+// of the body is given: 0 if none has a deadline, and 1 if that does not say.
+func FirstFieldDeadline(typ byte, body []byte) int64 {
+	switch typ {
+	case TypeHashFieldTTL, TypeHashFieldTTLPacked:
+		if len(body) < 8 {
+			return 1
+		}
+		return int64(min(binary.LittleEndian.Uint64(body), maxFieldDeadline))
+	case TypeHashValkey, TypeHashFieldTTLPacked0:
+		return 1
+	}
+	return 0
 }

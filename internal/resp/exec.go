@@ -26,8 +26,8 @@ func (e ExecReply) Done() bool { return !e.Null && e.Err == "" }
 // of the connection: what EXEC itself answered is in the ExecReply.
 func (r *Reader) ReadExec() (ExecReply, error) { return r.ReadExecInts(nil) }
 
-// ReadExecInts is ReadExec that tells each reply which is an integer, by the
-// index of its command.
+// ReadExecInts is ReadExec that tells each reply which is an integer, or an
+// element of one that is an array, by the index of its command.
 func (r *Reader) ReadExecInts(tell func(i int, n int64)) (ExecReply, error) {
 	if err := r.begin(); err != nil {
 		return ExecReply{}, err
@@ -53,7 +53,11 @@ func (r *Reader) ReadExecInts(tell func(i int, n int64)) (ExecReply, error) {
 		if err == nil && e.typ == ':' && tell != nil {
 			tell(i, e.n)
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case e.typ == '*' && tell != nil:
+			err = r.tellElements(e, func(n int64) { tell(i, n) })
+		default:
 			err = r.skipBody(e, 1)
 		}
 		if err != nil {
@@ -61,6 +65,23 @@ func (r *Reader) ReadExecInts(tell func(i int, n int64)) (ExecReply, error) {
 		}
 	}
 	return rep, nil
+}
+
+// tellElements reads an array and tells those of its elements that are integers.
+func (r *Reader) tellElements(array replyHead, tell func(n int64)) error {
+	for range array.n {
+		e, err := r.head()
+		if err != nil {
+			return err
+		}
+		if e.typ == ':' {
+			tell(e.n)
+		}
+		if err := r.skipBody(e, 2); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ErrNotQueued says that a command of a transaction ran at once.
