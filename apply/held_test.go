@@ -11,8 +11,8 @@ import (
 
 	"tairlift/checkpoint"
 	"tairlift/internal/held"
-	"tairlift/internal/rdb"
 	"tairlift/internal/pace"
+	"tairlift/internal/rdb"
 	"tairlift/internal/redistest"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
