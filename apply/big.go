@@ -169,7 +169,7 @@ func (b *bigWriter) value(v bigValue) error {
 			b.s.g.log.Warn("the target has no RENAME for this account: large values are written under their own names, and are seen half until they are whole", "first", string(short(v.key)))
 		})
 	}
-	if err := b.s.use(b.conn, &b.db, &chunk{db: v.db}); err != nil {
+	if err := b.s.use(b.conn, &b.db, v.db); err != nil {
 		return err
 	}
 	if err := b.run([]byte(b.s.target.takes.remove()), b.name); err != nil || b.refused != "" {
@@ -461,7 +461,7 @@ func (s *snapshot) bigModule(ctx context.Context, e *rdb.Entry, before rdb.Bound
 }
 
 func (b *bigWriter) module(e *rdb.Entry) error {
-	if err := b.s.use(b.conn, &b.db, &chunk{db: e.DB}); err != nil {
+	if err := b.s.use(b.conn, &b.db, e.DB); err != nil {
 		return err
 	}
 	how, stamp := b.s.target.way(e)

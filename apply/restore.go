@@ -113,7 +113,7 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 			}
 			s.g.silence.asks(id)
 			sent := time.Now()
-			err := s.use(conn, &db, c)
+			err := s.use(conn, &db, c.db)
 			if err == nil {
 				err = s.restore(conn, c, id)
 			}
@@ -149,15 +149,15 @@ func (s *snapshot) ping(conn control, id int) error {
 	return nil
 }
 
-// use selects the chunk's database where the connection has another of the
-// target's, and is
-// answered before the chunk is sent: a SELECT that is refused, because a script
-// runs, would leave what follows it to the other one once the script has ended.
-func (s *snapshot) use(conn control, db *int, c *chunk) error {
-	if c.db == dbNone {
+// use selects, for a database of the source, that of the target where the connection
+// has another one, db. It is answered before anything else is sent: a SELECT that is
+// refused, because a script runs, would leave what follows it to the other one once
+// the script has ended.
+func (s *snapshot) use(conn control, db *int, source int) error {
+	if source == dbNone {
 		return nil
 	}
-	to := s.g.job.o.Selection.To(c.db)
+	to := s.g.job.o.Selection.To(source)
 	if to == *db {
 		return nil
 	}
