@@ -270,6 +270,9 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		if err := r.greetSources(ctx); err != nil {
 			return err
 		}
+		if err := r.distinct(ctx); err != nil {
+			return err
+		}
 	}
 	// From here on the groups are the job's.
 	if err := r.f.save(r.o.Groups, r.log); err != nil {
