@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -33,6 +34,9 @@ func main() {
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := interruptible(context.Background())
 	defer stop()
+	if len(args) > 1 && args[1] == "help" { // `help sync` is `sync --help`
+		args = slices.Concat(args[:1], args[2:], []string{"--help"})
+	}
 	err := newApp(stdout, stderr).RunContext(ctx, args)
 	var e *job.Error
 	switch {
