@@ -273,7 +273,7 @@ func TestRewriteRefuses(t *testing.T) {
 		{"a hash chunk of odd length", "SLOTSRESTORE-ASYNC hash k 0 1 f", at, `SLOTSRESTORE-ASYNC argument 6 "": missing`},
 		{"a score that is not 8 bytes", "SLOTSRESTORE-ASYNC zset k 0 1 m 1.5", at, `SLOTSRESTORE-ASYNC argument 6 "1.5": not the 8 bytes of a score`},
 		{"a score that is not a number", `SLOTSRESTORE-ASYNC zset k 0 1 m "\x01\x00\x00\x00\x00\x00\xf0\x7f"`, at, `SLOTSRESTORE-ASYNC argument 6 "\x01\x00\x00\x00\x00\x00\xf0\x7f": not the 8 bytes of a score`},
-		{"SLOTSDEL", "SLOTSDEL 1", at, "SLOTSDEL: deletes by slot, which the target does not know"},
+		{"SLOTSDEL", "SLOTSDEL 1", at, "SLOTSDEL: is carried out by whoever replays it: see Clears"},
 		{"SLOTSMGRTONE", "SLOTSMGRTONE h 1 0 k", at, "SLOTSMGRTONE: belongs between two codis-servers"},
 		{"MIGRATE", "MIGRATE h 1 k 0 5", at, "MIGRATE: not supported"},
 	}

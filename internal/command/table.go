@@ -163,7 +163,7 @@ var table = []Spec{
 	// codis-server. Only the first three were ever seen in a stream.
 	{Name: "SLOTSRESTORE", Class: Slots, MinArgs: 4, keys: keyRule{first: 1, last: -1, step: 3}, rewrite: slotsRestore},
 	{Name: "SLOTSRESTORE-ASYNC", Class: Slots, MinArgs: 2, keys: keyRule{first: 2, last: 2, step: 1}, rewrite: slotsRestoreAsync},
-	{Name: "SLOTSDEL", Class: Slots, MinArgs: 2, rewrite: refuse("deletes by slot, which the target does not know")},
+	{Name: "SLOTSDEL", Class: Slots, MinArgs: 2, rewrite: refuse("is carried out by whoever replays it: see Clears")},
 	{Name: "SLOTSMGRTONE", Class: Slots, MinArgs: 5, keys: keyRule{first: 4, last: 4, step: 1}, rewrite: refuseMove},
 	{Name: "SLOTSMGRTTAGONE", Class: Slots, MinArgs: 5, keys: keyRule{first: 4, last: 4, step: 1}, rewrite: refuseMove},
 	{Name: "SLOTSMGRTSLOT", Class: Slots, MinArgs: 5, rewrite: refuseMove},

@@ -14,6 +14,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"tairlift/internal/rdb"
+	"tairlift/internal/resp"
 )
 
 func TestEveryFixtureWrittenByCommandsIsTheSameValue(t *testing.T) {
@@ -102,10 +103,11 @@ func TestFunctionsAreLoadedFromTheirPayloads(t *testing.T) {
 		}
 		for range 2 { // one of its name is replaced
 			for _, payload := range payloads {
-				b, err := AppendFunctionLoad(nil, payload)
+				code, err := rdb.FunctionCode(nil, payload)
 				if err != nil {
 					t.Fatal(err)
 				}
+				b := resp.AppendCommandStrings(nil, "FUNCTION", "LOAD", "REPLACE", string(code))
 				if err := cmp.Or(p.send(Chunk{Bytes: b, Commands: 1}), p.settle()); err != nil {
 					t.Errorf("%q: %v", b, err)
 				}
