@@ -41,7 +41,9 @@ Known limits:
   doubtful and are copied again from the source. So are keys to which a script gives a relative time to live.
 - INCRBYFLOAT of a source before 6.0 is propagated as SET: it takes the key's time to live away on every replica, and here.
 - A script that failed at a source before 7.0 after it had written is propagated as it was, and fails on the target too: a ` + "`reject`" + `.
-- A deadline of a hash field is not held back while a group is behind.
+- A deadline of a hash field is not held back while a group is behind: hashes that may have lost fields by that are doubtful (` + "`fields`" + `), and are copied
+  again from the source. See Deadlines in [operations.md](operations.md).
+- A consumer of a stream that has read nothing yet is not propagated by any version: no replica has it, nor the target, and verify tells the difference.
 - XCLAIM of an entry that was deleted leaves it pending before 7.0, and drops it from then on; a library's functions need a target of 7.0.
 
 | command | to a target of 8.4 | to a target of 4.0 |
