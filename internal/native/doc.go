@@ -31,7 +31,8 @@
 //   - A chunk is one command or more, each of at most Options.ChunkBytes unless
 //     one element alone is larger; a string is cut. The Writer holds one chunk.
 //   - Beside its chunk a Writer holds some ten bytes for each pending entry of one
-//     group of a stream, and in the first walk two to four for each entry.
+//     group of a stream, and in the first walk two to four for each entry; and
+//     some forty for each deleted entry that is pending, however many groups have it.
 //   - No command sets when a consumer was seen or active: that is when it is
 //     written. A delivery in the target's future is one of that moment. A target
 //     before 7.0 does not count entries that were added and read. One since 7.0

@@ -16,12 +16,17 @@ import (
 // as the groups are made. Entries come in ascending order, and before the
 // groups: the ghosts must be known from a walk before.
 
+// distinctEvery is how many ids are gathered, beside twice those that are distinct,
+// before they are looked through.
+const distinctEvery = 4096
+
 // stream is what a Writer knows of the stream in hand.
 type stream struct {
 	surveying bool // in the first walk
 	surveyed  bool // a first walk has been: ghosts are all there are
 	ghosts    []rdb.StreamID
 	found     []rdb.StreamID // pending entries that are deleted, as this walk finds them
+	known     int            // how many of found are distinct for certain
 
 	seen    ids // entries
 	pending ids // of the group in hand, with time and count of deliveries
@@ -47,9 +52,18 @@ func (s *stream) reset(ghosts []rdb.StreamID, surveyed bool) {
 
 // again makes what a walk has found what the next one knows.
 func (s *stream) again() {
-	ghosts := slices.DeleteFunc(slices.Clone(s.found), func(id rdb.StreamID) bool { return id == rdb.StreamID{} })
-	slices.SortFunc(ghosts, compareIDs)
-	s.reset(slices.Compact(ghosts), true)
+	s.distinct()
+	ghosts := slices.DeleteFunc(s.found, func(id rdb.StreamID) bool { return id == rdb.StreamID{} })
+	s.found = nil
+	s.reset(ghosts, true)
+}
+
+// distinct leaves each id of found once: every group has its own pending entries,
+// and they may be the same.
+func (s *stream) distinct() {
+	slices.SortFunc(s.found, compareIDs)
+	s.found = slices.Compact(s.found)
+	s.known = len(s.found)
 }
 
 // Survey takes an element in a walk before that of Add. It lets Add keep what it
@@ -88,6 +102,9 @@ func (s *stream) track(e *rdb.StreamElement) error {
 	case rdb.StreamPending:
 		if _, ok := s.seen.find(e.ID); !ok {
 			s.found = append(s.found, e.ID)
+			if len(s.found) > 2*s.known+distinctEvery {
+				s.distinct()
+			}
 		}
 	}
 	return nil
