@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
@@ -173,6 +174,42 @@ func (g *group) addDoubts(doubts []checkpoint.Doubt) (int, error) {
 	g.doubts.add(doubts)
 	g.showDoubts(0)
 	return len(doubts), nil
+}
+
+// died makes the keys of commands doubtful that failed for want of their key, where
+// the target may have expired it: a RENAME that the source executed in the last
+// moment of a key's life comes when its deadline has passed.
+func (g *group) died(b *Batch, m Mark, failed []resp.ExecError) error {
+	if !m.Timed || m.TTL == DeadlinesHeld {
+		return nil
+	}
+	var at []int
+	for _, f := range failed {
+		if lacksKey(f.Err) && f.Index < len(b.cmds) {
+			at = append(at, f.Index)
+		}
+	}
+	var doubts []checkpoint.Doubt
+	err := b.commands(at, func(i int, args [][]byte) {
+		spec := command.Lookup(args[0])
+		keys := spec.AppendKeys(nil, args)
+		for k, key := range keys {
+			doubts = append(doubts, checkpoint.Doubt{
+				Group: g.id, Epoch: m.Epoch, DB: int(b.cmds[i].db), Key: slices.Clone(key), Why: "gone", Offset: b.cmds[i].end, Own: isOwn(spec, keys, k),
+			})
+		}
+	})
+	if err != nil || len(doubts) == 0 {
+		return err
+	}
+	_, err = g.addDoubts(doubts)
+	return err
+}
+
+// lacksKey tells whether a command failed because a key is not there, as Redis
+// says it.
+func lacksKey(e resp.ServerError) bool {
+	return strings.Contains(string(e), "no such key") || strings.Contains(string(e), "requires the key to exist") || e.Code() == "NOGROUP"
 }
 
 // excused takes out of a batch's failures those that doubts explain: RENAME or LSET

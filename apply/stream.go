@@ -348,10 +348,13 @@ func (s *streamer) land() error {
 	if err := s.late(f.batch); err != nil {
 		return err
 	}
+	failed, refused := f.batch.split(failed)
+	if err := s.g.died(f.batch, f.mark, failed); err != nil {
+		return err
+	}
 	if err := derive(); err != nil {
 		return err
 	}
-	failed, refused := f.batch.split(failed)
 	if failed, err = s.g.excused(f.batch, failed); err != nil {
 		return err
 	}

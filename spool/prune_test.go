@@ -90,7 +90,7 @@ func exampleSource() *source {
 			s.command([]string{"MOVE", "moved", "7"}, FingerprintOf(db, []byte("moved")), FingerprintOf(7, []byte("moved")))
 		case 7:
 			s.command([]string{"COPY", "from", "to", "REPLACE", "db", "9"},
-				FingerprintOf(db, []byte("from")), FingerprintOf(db, []byte("to")), FingerprintOf(9, []byte("to")))
+				FingerprintOf(db, []byte("from")), FingerprintOf(9, []byte("to")))
 		case 8:
 			s.command([]string{"PING"})
 			s.command([]string{"MULTI"})

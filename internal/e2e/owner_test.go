@@ -91,6 +91,11 @@ func TestOwner(t *testing.T) {
 				if tt.first == "sync" && !tt.killed {
 					run(t, exitOK, f.captureArgs("--until", "caught-up")...)
 				}
+				if tt.killed {
+					next.settled(f.dir, f.offsets())
+					next.interrupt()
+					return
+				}
 				next.applied(f.dir, f.offsets(), flags...)
 				next.interrupt()
 				run(t, exitOK, append(f.applyArgs(f.dir, "--until", "end"), flags...)...) // with exact deadlines
