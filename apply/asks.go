@@ -3,7 +3,6 @@ package apply
 import (
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"tairlift/checkpoint"
@@ -111,7 +110,7 @@ func overwrites(spec *command.Spec, args [][]byte) bool {
 	case "SETNX", "MSETNX", "PEXPIREAT", "PERSIST", "SELECT", "EXISTS":
 		return true
 	case "RESTORE":
-		return slices.ContainsFunc(args[1:], func(a []byte) bool { return strings.EqualFold(string(a), "REPLACE") })
+		return slices.ContainsFunc(args[1:], func(a []byte) bool { return is(a, "REPLACE") })
 	}
 	return kinds[spec.Name] == kindReset
 }

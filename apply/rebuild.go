@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
@@ -118,7 +117,7 @@ func (g *group) scriptsOfStream(ctx context.Context, m Mark, start repl.Offset) 
 		case command.Eval:
 			err = g.scripts.keep(c.Args[1])
 		case command.Script:
-			if len(c.Args) > 2 && strings.EqualFold(string(c.Args[1]), "LOAD") {
+			if len(c.Args) > 2 && is(c.Args[1], "LOAD") {
 				err = g.scripts.keep(c.Args[2])
 			}
 		}

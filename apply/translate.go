@@ -125,7 +125,7 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 		t.reading.ignored++
 	case command.Script:
 		t.reading.ignored++
-		if len(c.Args) >= 3 && strings.EqualFold(string(c.Args[1]), "LOAD") {
+		if len(c.Args) >= 3 && is(c.Args[1], "LOAD") {
 			if err := t.scripts.keep(c.Args[2]); err != nil {
 				return err
 			}

@@ -13,14 +13,7 @@ func hexpire(unit int64, relative bool) rewriteFunc {
 		if caps.lacks("HPEXPIREAT", 704) {
 			return dst, 0, 0, &TargetError{Command: s.Name, Since: s.since}
 		}
-		base := int64(0)
-		if relative {
-			if err := s.needTime(at); err != nil {
-				return dst, 0, 0, err
-			}
-			base = at
-		}
-		ms, err := s.deadline(args, 2, unit, base)
+		ms, err := s.when(args, 2, unit, relative, at)
 		if err != nil {
 			return dst, 0, 0, err
 		}

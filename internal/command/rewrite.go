@@ -113,6 +113,18 @@ func (s *Spec) needTime(at int64) error {
 	return nil
 }
 
+// when is the deadline that the time at args[i] means, in units of unit ms: counted
+// from at where it is relative.
+func (s *Spec) when(args [][]byte, i int, unit int64, relative bool, at int64) (int64, error) {
+	if !relative {
+		return s.deadline(args, i, unit, 0)
+	}
+	if err := s.needTime(at); err != nil {
+		return 0, err
+	}
+	return s.deadline(args, i, unit, at)
+}
+
 // expire is the rule of EXPIRE and its kin, with times in units of unit ms. NX, XX,
 // GT and LT are dropped.
 func expire(unit int64, relative bool) rewriteFunc {
@@ -122,14 +134,7 @@ func expire(unit int64, relative bool) rewriteFunc {
 				return dst, 0, 0, s.bad(args, i, "not an option")
 			}
 		}
-		base := int64(0)
-		if relative {
-			if err := s.needTime(at); err != nil {
-				return dst, 0, 0, err
-			}
-			base = at
-		}
-		ms, err := s.deadline(args, 2, unit, base)
+		ms, err := s.when(args, 2, unit, relative, at)
 		if err != nil {
 			return dst, 0, 0, err
 		}
