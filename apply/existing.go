@@ -102,6 +102,9 @@ func openExisting(dir string, job spool.JobID) (*existing, error) {
 	return x, x.openLog()
 }
 
+// none tells whether the target held nothing before the job.
+func (x *existing) none() bool { return x == nil || len(x.fps) == 0 }
+
 func (x *existing) file() string    { return filepath.Join(x.dir, "existing.fp") }
 func (x *existing) logFile() string { return filepath.Join(x.dir, "existing.log") }
 

@@ -3,6 +3,7 @@ package apply
 import (
 	"time"
 
+	"tairlift/checkpoint"
 	"tairlift/internal/command"
 	"tairlift/internal/held"
 )
@@ -55,43 +56,29 @@ func (c *offsetClock) newest(recv time.Time) int64 {
 	return ms
 }
 
-// heldKey is a key of a database.
-type heldKey struct {
-	db  int
-	key string
-}
-
 // heldKeys are the names of a group's keys that may bear held deadlines. It is
-// used by the group's goroutine, and kept from one session to the next.
+// kept from one session to the next, and used by the group's goroutine, or by the
+// one that decodes its RDB.
 type heldKeys struct {
 	// all: no other key of the group bears one. Otherwise a scan of the target has
 	// to find them.
 	all bool
-	// noting: names are added. A group that is far behind holds nearly every
-	// deadline, and notes nothing.
+	// noting: names are added.
 	noting bool
-	names  map[heldKey]struct{}
-	bytes  int
+	names  *nameQueue
 	// any: there may be such a key, on the target or in what is being sent.
 	any bool
-	// from is the mark that said exact when all began.
+	// from is the mark at which all began.
 	from Mark
-	most int // names
 }
 
-const (
-	maxHeldNames = 1 << 16 // of all groups together, about
-	minHeldNames = 1 << 10 // of one
-	maxHeldBytes = 6 << 20
-	heldOverhead = 64 // of a name, about
-)
-
-// begin looks at the mark that a session goes on from.
-func (h *heldKeys) begin(m Mark) {
+// enter looks at the mark that a session goes on from. alone says that, but for
+// what an RDB loads from its beginning, the target holds nothing of the group.
+func (h *heldKeys) enter(m Mark, alone bool) {
 	switch {
-	case m.TTL == DeadlinesExact:
+	case m.TTL == DeadlinesExact, alone:
 		h.exact(m)
-	case h.all && h.from.Epoch == m.Epoch && h.from.Commands < m.Commands:
+	case h.all && h.from.isBefore(m):
 		// What was held since then was noted by this process. A target that went
 		// back to before that is at or behind from.
 	default:
@@ -99,64 +86,58 @@ func (h *heldKeys) begin(m Mark) {
 	}
 }
 
-// exact begins to note, behind a mark that says exact.
+// isBefore tells whether m2 is a mark of the epoch that came behind m, or, in its
+// RDB, that may have.
+func (m *Mark) isBefore(m2 Mark) bool {
+	switch {
+	case m.Epoch != m2.Epoch:
+		return false
+	case m.Phase == checkpoint.PhaseStream:
+		return m2.Phase == checkpoint.PhaseStream && m.Commands < m2.Commands
+	}
+	return m2.Phase != checkpoint.PhaseRDB || m.RDB <= m2.RDB
+}
+
+// exact begins to note, behind a mark that says exact, or at an RDB's beginning.
 func (h *heldKeys) exact(m Mark) {
-	*h = heldKeys{all: true, noting: true, from: m, most: h.most}
+	h.names.reset()
+	*h = heldKeys{all: true, noting: true, from: m, names: h.names}
 }
 
 // forget leaves the rest to a scan.
-func (h *heldKeys) forget() { *h = heldKeys{any: true, most: h.most} }
+func (h *heldKeys) forget() {
+	h.names.reset()
+	*h = heldKeys{any: true, names: h.names}
+}
 
 // scanning begins to note what a scan may miss: keys that are held, or get their
 // deadline from another, while it is under way.
-func (h *heldKeys) scanning() { *h = heldKeys{any: true, noting: true, most: h.most} }
+func (h *heldKeys) scanning() {
+	h.forget()
+	h.noting = true
+}
 
 // scanned ends that.
 func (h *heldKeys) scanned() { h.all = h.noting }
 
-// note adds a key. One too many, and a scan has to be made, again.
+// note adds a key. Where that fails, or there are too many, a scan has to be
+// made, again.
 func (h *heldKeys) note(db int, key []byte) {
 	h.any = true
-	if !h.noting {
-		return
-	}
-	if _, ok := h.names[heldKey{db, string(key)}]; ok {
-		return
-	}
-	h.bytes += len(key) + heldOverhead
-	if len(h.names) >= h.most || h.bytes > maxHeldBytes {
+	if h.noting && h.names.add(db, key) != nil {
 		h.forget()
-		return
 	}
-	if h.names == nil {
-		h.names = map[heldKey]struct{}{}
-	}
-	h.names[heldKey{db, string(key)}] = struct{}{}
-}
-
-// some takes out up to n names of one database.
-func (h *heldKeys) some(n int) (db int, keys [][]byte) {
-	for name := range h.names {
-		switch {
-		case len(keys) == 0:
-			db = name.db
-		case name.db != db:
-			continue
-		}
-		keys = append(keys, []byte(name.key))
-		delete(h.names, name)
-		h.bytes -= len(name.key) + heldOverhead
-		if len(keys) == n {
-			break
-		}
-	}
-	return db, keys
 }
 
 // moves notes the keys of a command that may take over a deadline that is held:
-// of RENAME, COPY, MOVE, or of a script.
+// of RENAME, COPY, MOVE, or of a script. One that need not name them among its
+// keys leaves them to a scan, unless it meets one that is under way already.
 func (t *translator) moves(spec *command.Spec, args [][]byte) {
 	if !t.held.noting || !t.held.any || !passesTTL(spec) {
+		return
+	}
+	if t.held.all && spec.Renames(args) {
+		t.held.forget()
 		return
 	}
 	t.keys = spec.AppendKeys(t.keys[:0], args)

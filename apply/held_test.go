@@ -111,7 +111,7 @@ func at(ms int64) string { return strconv.FormatInt(ms, 10) }
 // not looked for.
 func TestALagHoldsDeadlines(t *testing.T) {
 	for claim, tt := range map[string]struct {
-		names int
+		names int64
 		scans bool
 	}{
 		"few, known by name":      {0, false},
@@ -202,12 +202,26 @@ func TestAnOfflineSpoolEndsExact(t *testing.T) {
 			t.Errorf("%s: mark: got ttl=%s, want exact", claim, m.TTL)
 		}
 	}
+	scans := r.calls("scan")
 	j := r.applyAll(Options{})
 	ends("undisturbed")
+	if n := r.calls("scan") - scans; n != 0 {
+		t.Errorf("scans of the target: got %d, want none, as the RDB named the keys", n)
+	}
 	if st := j.Status()[0]; st.Expired != 4 || st.Doubtful != 0 {
 		t.Errorf("status: got %d expired, %d doubtful, want 4 expired in transit", st.Expired, st.Doubtful)
 	}
 
+	for _, known := range []int64{0, 1} { // by name, and by a scan
+		dies(r, known, ends)
+	}
+}
+
+// dies lets whoever applies the spool, knowing so many held deadlines by name, die
+// at each command of the pass.
+func dies(r *rig, known int64, ends func(claim string)) {
+	t := r.t
+	t.Helper()
 	n := int64(0)
 	for died := true; died; n++ {
 		r.afresh()
@@ -225,7 +239,7 @@ func TestAnOfflineSpoolEndsExact(t *testing.T) {
 			}
 			return redistest.Pass()
 		})
-		a := r.start(Options{Addr: proxy.Addr, UntilEnd: true, firstWait: time.Hour, batch: 5})
+		a := r.start(Options{Addr: proxy.Addr, UntilEnd: true, firstWait: time.Hour, batch: 5, heldNames: known})
 		select {
 		case <-stop:
 			_ = a.stop()
@@ -238,7 +252,7 @@ func TestAnOfflineSpoolEndsExact(t *testing.T) {
 		if died {
 			r.applyAll(Options{}) // another process
 		}
-		ends(fmt.Sprintf("killed at command %d of the pass", n+1))
+		ends(fmt.Sprintf("killed at command %d of the pass, %d names kept", n+1, known))
 		if t.Failed() {
 			return
 		}
@@ -246,6 +260,24 @@ func TestAnOfflineSpoolEndsExact(t *testing.T) {
 	if n < 20 {
 		t.Errorf("places to die at: got %d, want each command of the pass", n)
 	}
+}
+
+// A script of an old source may rename keys that it does not name as its own: one
+// more reason to scan.
+func TestAScriptThatRenamesHasTheTargetScanned(t *testing.T) {
+	r := bareRig(t, 1)
+	p := r.craft(1, 1)
+	d := time.Now().Add(time.Hour).UnixMilli()
+	var clock lagging
+	clock.set(time.Minute)
+	a := r.start(Options{Now: clock.now})
+	p.write("SET a v", "PEXPIREAT a "+at(d), "EVAL redis.call('rename',KEYS[1],ARGV[1]) 1 a b")
+	a.reaches(t, p.end)
+	r.wantDeadline("behind", 0, "b", 1, d)
+	clock.set(0)
+	p.write("PUBLISH c m")
+	r.exact(a, 1)
+	r.wantDeadline("caught up", 0, "b", 0, d)
 }
 
 // Of two groups on a target the one that is behind holds its own.
@@ -277,6 +309,12 @@ func TestAGroupHoldsItsOwnDeadlines(t *testing.T) {
 // The pass works beside a source that renews, renames, copies and deletes: every
 // key ends when the source's does.
 func TestAPassBesideAWritingSource(t *testing.T) {
+	for claim, known := range map[string]int64{"by name": 0, "by a scan": 1} {
+		t.Run(claim, func(t *testing.T) { passBesideAWritingSource(t, known) })
+	}
+}
+
+func passBesideAWritingSource(t *testing.T, known int64) {
 	r := newRig(t, 1)
 	s := r.sources[0]
 	const n = 4000
@@ -301,13 +339,13 @@ func TestAPassBesideAWritingSource(t *testing.T) {
 		}
 		return []string{"SET", "live", strconv.Itoa(i), "EX", "3000"}
 	})
-	a := r.start(Options{})
+	a := r.start(Options{heldNames: known})
 	r.exact(a, 1)
 	stop()
 	r.caughtUp(a)
 	s.Do(t, "PUBLISH", "c", "m") // something fresh, should it have fallen behind
 	r.exact(a, 1)
-	if r.calls("scan") == 0 {
+	if known > 0 && r.calls("scan") == 0 {
 		t.Error("the target was not scanned")
 	}
 	for i := range n {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -13,7 +14,8 @@ import (
 )
 
 // The pass sets a group's held deadlines exact once it has caught up. Which keys
-// bear one is known by name when few do, else a scan of the target finds them.
+// bear one is known by name, unless this process was not there when they were
+// written: then a scan of the target finds them.
 // It works between the batches of the stream: while it does, deadlines of
 // commands that are fresh are written exact, and a command that is not makes
 // them held again, until the group has caught up the next time. A scan goes on
@@ -24,11 +26,19 @@ import (
 // next pass finds.
 
 const (
-	// passKeys is how many keys one step looks at.
-	passKeys = 1000
-	// passSteps is how many steps are taken between two batches.
-	passSteps = 2
+	// scanCount is how many keys a step of a scan looks at, about.
+	scanCount = 1000
+	// passTime is how long steps are taken between two batches, one at least.
+	passTime = 5 * time.Millisecond
 )
+
+// watchKeys is how many keys one EXEC of the pass is about, by the round trip to
+// the target. A server compares each key that it is to watch with all that the
+// connection watches, so n of them take it some 5 ns * n^2; and an EXEC takes
+// three round trips.
+func watchKeys(rtt time.Duration) int {
+	return min(max(int(math.Sqrt(3*float64(rtt.Nanoseconds())/5)), 128), 1000)
+}
 
 // heldScan is a scan of the target for held deadlines.
 type heldScan struct {
@@ -74,13 +84,15 @@ func (s *streamer) settle(ctx context.Context, end bool) (more bool, err error) 
 	if err := s.land(); err != nil {
 		return false, err
 	}
-	for range passSteps {
+	for begun := time.Now(); ; {
 		done, err := s.passStep(ctx)
 		if err != nil || done || ctx.Err() != nil {
 			return false, err
 		}
+		if time.Since(begun) >= passTime {
+			return true, nil
+		}
 	}
-	return true, nil
 }
 
 // passStep is one step of the pass. It tells whether that was the last.
@@ -91,15 +103,8 @@ func (s *streamer) passStep(ctx context.Context) (done bool, err error) {
 		return false, s.scanStep(ctx)
 	case !h.all:
 		return false, s.beginScan(ctx)
-	case len(h.names) > 0:
-		db, keys := h.some(passKeys)
-		err := s.retime(ctx, db, keys)
-		if err != nil { // the next session needs them
-			for _, k := range keys {
-				h.note(db, k)
-			}
-		}
-		return false, err
+	case h.names.n > 0:
+		return false, s.nameStep(ctx)
 	}
 	if s.lane.Mark().TTL != DeadlinesExact {
 		m := s.settled()
@@ -114,6 +119,28 @@ func (s *streamer) passStep(ctx context.Context) (done bool, err error) {
 	s.g.status.update(func(st *Status) { st.TTL = DeadlinesExact })
 	s.g.moved(s.lane.Mark(), counts{}, 0)
 	return true, nil
+}
+
+// nameStep looks at the next keys that are known by name.
+func (s *streamer) nameStep(ctx context.Context) error {
+	q := s.tr.held.names
+	db, keys, rest, err := q.first(watchKeys(s.lane.rtt))
+	if err != nil {
+		s.g.log.Warn("the names of keys with held deadlines cannot be read: the target is scanned for them", "error", err)
+		s.tr.held.forget()
+		return nil
+	}
+	if err := s.retime(ctx, db, keys); err != nil {
+		return err
+	}
+	s.g.status.update(func(st *Status) {
+		if st.TTLPass.Seen >= st.TTLPass.Total {
+			st.TTLPass.Seen, st.TTLPass.Total = 0, q.n
+		}
+		st.TTLPass.Seen += int64(len(keys))
+	})
+	q.drop(len(keys), rest)
+	return nil
 }
 
 // beginScan looks which databases there are to scan.
@@ -155,7 +182,7 @@ func (s *streamer) scanStep(ctx context.Context) error {
 			return fmt.Errorf("select database %d of the target: %w", db, err)
 		}
 	}
-	r, err := c.conn.Do(ctx, "SCAN", c.cursor, "COUNT", strconv.Itoa(passKeys))
+	r, err := c.conn.Do(ctx, "SCAN", c.cursor, "COUNT", strconv.Itoa(scanCount))
 	if err != nil {
 		return fmt.Errorf("scan database %d of the target: %w", db, err)
 	}
@@ -174,10 +201,12 @@ func (s *streamer) scanStep(ctx context.Context) error {
 		return err
 	}
 	s.g.status.update(func(st *Status) { st.TTLPass.Seen += int64(len(names)) })
-	if len(keys) == 0 {
-		return nil
+	for some := range slices.Chunk(keys, watchKeys(s.lane.rtt)) {
+		if err := s.retime(ctx, db, some); err != nil {
+			return err
+		}
 	}
-	return s.retime(ctx, db, keys)
+	return nil
 }
 
 // held returns those of the names whose deadlines are held, at a glance.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,7 +102,7 @@ type Options struct {
 	settle       time.Duration // before damage in a file of a copy is believed; 0 is settleTime
 	hole         time.Duration // the same for zeros where bytes belong; 0 is holeTime
 	copyBytes    int64         // of doubtful keys copied again at a time; 0 is copyBytes
-	heldNames    int           // keys with held deadlines known by name; 0 is maxHeldNames
+	heldNames    int64         // keys of a group with held deadlines that are known by name; 0 is as many as a file takes
 }
 
 // Job applies the spool of several groups to one target.
@@ -165,7 +166,7 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 		o.copyBytes = copyBytes
 	}
 	if o.heldNames == 0 {
-		o.heldNames = max(maxHeldNames/max(len(o.Groups), 1), minHeldNames)
+		o.heldNames = math.MaxInt64
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries

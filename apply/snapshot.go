@@ -72,6 +72,7 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 			return err
 		}
 	}
+	g.held.enter(m, m.RDB == 0 && len(m.Past) == 0 && g.job.existing.none())
 	s := &snapshot{
 		g: g, owner: m.Owner, epoch: info.Epoch, target: g.lane.target,
 		full: make(chan *chunk, snapshotConns), free: make(chan *chunk, 2*snapshotConns),
@@ -301,7 +302,10 @@ func (s *snapshot) hold(e *rdb.Entry) error {
 			Hint:   tooLateHint,
 		}
 	}
-	e.ExpireMS = held.By(s.g.id).Hold(e.ExpireMS)
+	if by := held.By(s.g.id); s.wanted && by.Holds(e.ExpireMS) {
+		e.ExpireMS = by.Hold(e.ExpireMS)
+		s.g.held.note(s.g.job.o.Selection.To(e.DB), e.Key)
+	}
 	return nil
 }
 

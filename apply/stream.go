@@ -107,7 +107,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 	s.tr.onUnknown = g.job.o.OnUnknown
 	s.tr.knows = func(name string) (bool, error) { return g.job.knowsCommand(ctx, name) }
 	s.tr.alone = sync.OnceValues(func() (string, error) { return g.alone(ctx) })
-	g.held.begin(m)
+	g.held.enter(m, false)
 	s.tr.held = &g.held
 	s.tr.hold(m.TTL != DeadlinesExact)
 	defer func() { s.scan.close() }()

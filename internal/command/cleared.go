@@ -37,3 +37,9 @@ func (s *Spec) Clears(args [][]byte) (c Cleared, ok bool) {
 func (s *Spec) Flushes(args [][]byte) bool {
 	return s.Class == Eval && scriptNames(args, "flushall", "flushdb", "swapdb")
 }
+
+// Renames tells whether a script may give a key the value of another one, with
+// its deadline: its text or one of its arguments names RENAME, COPY or MOVE.
+func (s *Spec) Renames(args [][]byte) bool {
+	return s.Class == Eval && scriptNames(args, "rename", "renamenx", "copy", "move")
+}

@@ -56,6 +56,20 @@ func TestFlushes(t *testing.T) {
 	}
 }
 
+func TestRenames(t *testing.T) {
+	for script, want := range map[string]bool{
+		"EVAL redis.call('renameNX',KEYS[1],ARGV[1]) 1 a b": true,
+		"EVAL redis.call(ARGV[1],'a','b') 0 move":           true,
+		"EVAL redis.call('set','a',1) 1 copy":               false, // a key
+		"RENAME a b":                                        false,
+	} {
+		args := argv(script)
+		if got := Lookup(args[0]).Renames(args); got != want {
+			t.Errorf("%s: got %v, want %v", script, got, want)
+		}
+	}
+}
+
 // argv is a command whose arguments hold no spaces.
 func argv(line string) (args [][]byte) {
 	for _, w := range strings.Fields(line) {
