@@ -23,6 +23,8 @@ type chunk struct {
 	seq     int64
 	buf     []byte
 	cmds    []chunkCmd
+	strings []byte     // keys and values of plain strings without a deadline, as one MSET takes them
+	plain   []chunkCmd // the same, within strings
 	keys    []byte
 	db      int // dbNone before the first command
 	entries int64
@@ -45,13 +47,51 @@ const (
 	cmdPlain   cmdKind = iota
 	cmdRestore         // refused, its value is written by other commands
 	cmdExec            // of the transaction that makes one value
+	cmdMSet            // of all plain strings; its key is none
 )
 
 func (c *chunk) reset(seq int64) {
 	if cap(c.buf) > keepBuffer {
 		c.buf = nil
 	}
-	*c = chunk{seq: seq, buf: c.buf[:0], cmds: c.cmds[:0], keys: c.keys[:0], db: dbNone}
+	if cap(c.strings) > keepBuffer {
+		c.strings = nil
+	}
+	*c = chunk{seq: seq, buf: c.buf[:0], cmds: c.cmds[:0], keys: c.keys[:0], strings: c.strings[:0], plain: c.plain[:0], db: dbNone}
+}
+
+// size is how many bytes the chunk sends, and commands how many it stands for.
+func (c *chunk) size() int     { return len(c.buf) + len(c.strings) }
+func (c *chunk) commands() int { return len(c.cmds) + len(c.plain) }
+
+// seal puts the plain strings behind the rest: in one MSET, which costs a target
+// less than half of what as many SETs do, or where it takes none, in those.
+func (c *chunk) seal(mset bool) {
+	switch {
+	case len(c.plain) == 0:
+	case mset && len(c.plain) > 1:
+		at := len(c.buf)
+		c.buf = resp.AppendArrayHeader(c.buf, 1+2*len(c.plain))
+		c.buf = resp.AppendBulkString(c.buf, "MSET")
+		c.buf = append(c.buf, c.strings...)
+		c.cmds = append(c.cmds, chunkCmd{at: at, end: len(c.buf), kind: cmdMSet})
+	default:
+		for _, cmd := range c.plain {
+			pair := c.strings[cmd.at:cmd.end]
+			cmd.at = len(c.buf)
+			c.buf = appendSet(c.buf, pair)
+			cmd.end = len(c.buf)
+			c.cmds = append(c.cmds, cmd)
+		}
+		c.plain = c.plain[:0]
+	}
+}
+
+// appendSet encodes the SET of a key and a value that are encoded.
+func appendSet(dst, pair []byte) []byte {
+	dst = resp.AppendArrayHeader(dst, 3)
+	dst = resp.AppendBulkString(dst, "SET")
+	return append(dst, pair...)
 }
 
 // add appends an entry; x writes what RESTORE does not take. An error, of x,
@@ -60,6 +100,16 @@ func (c *chunk) add(e *rdb.Entry, t target, x *natively) error {
 	cmd := chunkCmd{from: len(c.keys), to: len(c.keys) + len(e.Key), at: len(c.buf), ms: e.ExpireMS}
 	first, last := cmdPlain, cmdPlain
 	how, stamp := t.way(e)
+	if how == bySet && e.ExpireMS == 0 {
+		cmd.at = len(c.strings)
+		c.strings = resp.AppendBulk(c.strings, e.Key)
+		c.strings = resp.AppendBulk(c.strings, e.String)
+		cmd.end = len(c.strings)
+		c.keys = append(c.keys, e.Key...)
+		c.plain = append(c.plain, cmd)
+		c.db = e.DB
+		return nil
+	}
 	switch how {
 	case byRestore:
 		first = cmdRestore

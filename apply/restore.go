@@ -107,7 +107,7 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 			if !ok {
 				return nil
 			}
-			commands, bytes := int64(len(c.cmds)), int64(len(c.buf))
+			commands, bytes := int64(c.commands()), int64(len(c.buf))
 			if err := s.g.paced(ctx, commands, bytes, beat); err != nil {
 				return ended(ctx, err)
 			}
@@ -264,8 +264,11 @@ func answer(conn control, kind cmdKind) (why resp.ServerError, aborted bool, err
 // is made by commands of its kind.
 func (s *snapshot) refused(conn control, c *chunk, r refusal) error {
 	key := c.keys[r.from:r.to]
-	if r.kind == cmdRestore {
+	switch r.kind {
+	case cmdRestore:
 		return s.remake(conn, c, r)
+	case cmdMSet:
+		return s.singly(conn, c)
 	}
 	if r.kind == cmdExec { // some of it may be there
 		if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
@@ -279,6 +282,35 @@ func (s *snapshot) refused(conn control, c *chunk, r refusal) error {
 		}
 	}
 	return s.reject(c.db, key, r.why)
+}
+
+// singly writes the plain strings of a chunk by a SET each, for the target has
+// refused to take them at once: because of one of them, or of MSET.
+func (s *snapshot) singly(conn control, c *chunk) error {
+	s.noMSet.Store(true)
+	var out []byte
+	for _, cmd := range c.plain {
+		out = appendSet(out, c.strings[cmd.at:cmd.end])
+	}
+	if err := writeAll(conn, out); err != nil {
+		return err
+	}
+	var refusals []refusal
+	for _, cmd := range c.plain {
+		why, _, err := answer(conn, cmdPlain)
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			refusals = append(refusals, refusal{cmd, why})
+		}
+	}
+	for _, r := range refusals {
+		if err := s.refused(conn, c, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remake makes a value that RESTORE has refused by commands of its kind, with

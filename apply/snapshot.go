@@ -48,6 +48,8 @@ type snapshot struct {
 	water  lowWater
 	// unnoted says that more keys are doubtful than are noted.
 	unnoted atomic.Bool
+	// noMSet says that the target refuses MSET.
+	noMSet atomic.Bool
 
 	// What follows is of the goroutine that decodes.
 	seq    int64     // of the next chunk
@@ -230,6 +232,7 @@ func (s *snapshot) decode(ctx context.Context) error {
 			return nil
 		}
 		c.end = end
+		c.seal(!s.noMSet.Load())
 		// What a chunk replaces is recorded before it may be on the target: another
 		// epoch may begin before the mark has come this far.
 		if err := s.g.job.existing.sync(); err != nil {
@@ -284,7 +287,7 @@ func (s *snapshot) decode(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if c != nil && (len(c.buf) >= bytes || c.entries >= int64(most)) {
+		if c != nil && (c.size() >= bytes || c.entries >= int64(most)) {
 			if err := send(s.dec.Boundary()); err != nil {
 				return err
 			}

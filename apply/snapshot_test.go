@@ -84,8 +84,14 @@ func TestTheRDBPhaseResumesFromItsMark(t *testing.T) {
 	s.Do(t, "INCR", "g:after")
 	r.stopCapture()
 	entries := int64(2*150*5 + 200)
-	restores := func(args [][]byte) bool {
-		return (isWord(args, "RESTORE") || isWord(args, "SET")) && !isOurs(args[1])
+	writes := func(args [][]byte) int64 { // entries
+		switch {
+		case isWord(args, "MSET"):
+			return int64(len(args) / 2)
+		case (isWord(args, "RESTORE") || isWord(args, "SET")) && !isOurs(args[1]):
+			return 1
+		}
+		return 0
 	}
 
 	t.Run("connections that break", func(t *testing.T) {
@@ -93,9 +99,10 @@ func TestTheRDBPhaseResumesFromItsMark(t *testing.T) {
 		r.afresh()
 		var sent, breaks atomic.Int64
 		proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
-			if restores(args) {
-				switch sent.Add(1) {
-				case 20, 700, 1100, 1900, 2300:
+			n := writes(args)
+			now := sent.Add(n)
+			for _, at := range []int64{20, 700, 1100, 1900, 2300} {
+				if now-n < at && at <= now {
 					breaks.Add(1)
 					return redistest.Close()
 				}
@@ -126,7 +133,7 @@ func TestTheRDBPhaseResumesFromItsMark(t *testing.T) {
 			mark := sync.OnceFunc(func() { close(marked) })
 			proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
 				switch {
-				case restores(args) && sent.Add(1) > 1000:
+				case writes(args) > 0 && sent.Add(writes(args)) > 1000:
 					<-marked
 					held.Add(1)
 					return fault.action()
@@ -150,9 +157,7 @@ func TestTheRDBPhaseResumesFromItsMark(t *testing.T) {
 			}
 			again := int64(0)
 			direct := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
-				if restores(args) {
-					atomic.AddInt64(&again, 1)
-				}
+				atomic.AddInt64(&again, writes(args))
 				return redistest.Pass()
 			})
 			r.applyAll(Options{Addr: direct.Addr})
