@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -69,7 +68,7 @@ func newGroup(j *Job, id repl.GroupID) (*group, error) {
 		},
 	}
 	g.lane.silence = &g.silence
-	g.held.names = newNameQueue(filepath.Join(j.o.StateDir, "held-"+fmt.Sprintf("%04d", uint32(id))), j.o.heldNames)
+	g.held.names = newNameQueue(j.heldFile(id, "noted"), j.o.heldNames)
 	g.status.Group, g.status.State = id, StateWaiting
 	var err error
 	if g.scripts, err = openScripts(g.store); err != nil {

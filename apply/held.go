@@ -62,13 +62,15 @@ func (c *offsetClock) newest(recv time.Time) int64 {
 type heldKeys struct {
 	// all: no other key of the group bears one. Otherwise a scan of the target has
 	// to find them.
-	all bool
-	// noting: names are added.
-	noting bool
-	names  *nameQueue
+	all   bool
+	names *nameQueue
+	// wanted: a scan was asked for that begins behind the first of names.
+	wanted bool
 	// any: there may be such a key, on the target or in what is being sent.
 	any bool
-	// from is the mark at which all began.
+	// dropped: some were set exact, and are not known any more.
+	dropped bool
+	// from is the mark at which this began.
 	from Mark
 }
 
@@ -78,10 +80,12 @@ func (h *heldKeys) enter(m Mark, alone bool) {
 	switch {
 	case m.TTL == DeadlinesExact, alone:
 		h.exact(m)
-	case h.all && h.from.isBefore(m):
+	case (h.all || h.wanted) && !h.dropped && h.from.isBefore(m):
 		// What was held since then was noted by this process. A target that went
-		// back to before that is at or behind from.
+		// back to before that is at or behind from. One that went back in the
+		// middle of a pass may hold again what is not known any more.
 	default:
+		h.from = m
 		h.forget()
 	}
 }
@@ -101,30 +105,21 @@ func (m *Mark) isBefore(m2 Mark) bool {
 // exact begins to note, behind a mark that says exact, or at an RDB's beginning.
 func (h *heldKeys) exact(m Mark) {
 	h.names.reset()
-	*h = heldKeys{all: true, noting: true, from: m, names: h.names}
+	*h = heldKeys{all: true, from: m, names: h.names}
 }
 
-// forget leaves the rest to a scan.
+// forget leaves the keys until now to a scan, and notes what that may miss: those
+// that come, or get their deadline from another.
 func (h *heldKeys) forget() {
 	h.names.reset()
-	*h = heldKeys{any: true, names: h.names}
+	*h = heldKeys{any: true, names: h.names, from: h.from}
 }
-
-// scanning begins to note what a scan may miss: keys that are held, or get their
-// deadline from another, while it is under way.
-func (h *heldKeys) scanning() {
-	h.forget()
-	h.noting = true
-}
-
-// scanned ends that.
-func (h *heldKeys) scanned() { h.all = h.noting }
 
 // note adds a key. Where that fails, or there are too many, a scan has to be
 // made, again.
 func (h *heldKeys) note(db int, key []byte) {
 	h.any = true
-	if h.noting && h.names.add(db, key) != nil {
+	if h.names.add(db, key) != nil {
 		h.forget()
 	}
 }
@@ -133,7 +128,7 @@ func (h *heldKeys) note(db int, key []byte) {
 // of RENAME, COPY, MOVE, or of a script. One that need not name them among its
 // keys leaves them to a scan, unless it meets one that is under way already.
 func (t *translator) moves(spec *command.Spec, args [][]byte) {
-	if !t.held.noting || !t.held.any || !passesTTL(spec) {
+	if !t.held.any || !passesTTL(spec) {
 		return
 	}
 	if t.held.all && spec.Renames(args) {

@@ -29,10 +29,9 @@ type nameQueue struct {
 }
 
 const (
-	// nameBlock is what is written to the file, and read from it, at a time.
+	// nameBlock is what is written to the file, and read from it, at a time, unless
+	// one name is longer.
 	nameBlock = 64 << 10
-	// longName is what no name in a queue is longer than.
-	longName = nameBlock / 2
 	// maxNameBytes bounds the file.
 	maxNameBytes = 1 << 30
 )
@@ -56,10 +55,10 @@ func (q *nameQueue) add(db int, key []byte) error {
 			return nil
 		}
 	}
-	if len(key) > longName || q.n >= q.most {
+	if q.n >= q.most {
 		return errManyNames
 	}
-	if len(q.head)+len(head)+len(key) > nameBlock {
+	if len(q.head) > 0 && len(q.head)+len(head)+len(key) > nameBlock {
 		if err := q.spill(); err != nil {
 			return err
 		}
@@ -147,8 +146,8 @@ func (q *nameQueue) fetch() error {
 		return err
 	}
 	size := binary.LittleEndian.Uint32(q.lengthHead[:])
-	if size > nameBlock {
-		return fmt.Errorf("%s: a block of %d bytes, expected at most %d", q.path, size, nameBlock)
+	if int64(size) > q.end-q.read {
+		return fmt.Errorf("%s: a block of %d bytes at byte %d, the file ends at %d", q.path, size, q.read, q.end)
 	}
 	block := make([]byte, size)
 	if _, err := io.ReadFull(in, block); err != nil {

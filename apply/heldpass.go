@@ -2,15 +2,10 @@ package apply
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"math"
-	"slices"
-	"strconv"
 	"time"
 
 	"tairlift/internal/held"
-	"tairlift/internal/resp"
 )
 
 // The pass sets a group's held deadlines exact once it has caught up. Which keys
@@ -18,19 +13,14 @@ import (
 // written: then a scan of the target finds them.
 // It works between the batches of the stream: while it does, deadlines of
 // commands that are fresh are written exact, and a command that is not makes
-// them held again, until the group has caught up the next time. A scan goes on
-// then where it was: what it may have missed since was noted.
+// them held again, until the group has caught up the next time.
 //
 // Each EXEC of the pass sets some deadlines exact and says in the mark that
 // they are mixed. A crash between any two leaves some of them held, which the
 // next pass finds.
 
-const (
-	// scanCount is how many keys a step of a scan looks at, about.
-	scanCount = 1000
-	// passTime is how long steps are taken between two batches, one at least.
-	passTime = 5 * time.Millisecond
-)
+// passTime is how long steps are taken between two batches, one at least.
+const passTime = 5 * time.Millisecond
 
 // watchKeys is how many keys one EXEC of the pass is about, by the round trip to
 // the target. A server compares each key that it is to watch with all that the
@@ -38,19 +28,6 @@ const (
 // three round trips.
 func watchKeys(rtt time.Duration) int {
 	return min(max(int(math.Sqrt(3*float64(rtt.Nanoseconds())/5)), 128), 1000)
-}
-
-// heldScan is a scan of the target for held deadlines.
-type heldScan struct {
-	conn   control
-	dbs    []int // still to be scanned, the first one from cursor on
-	cursor string
-}
-
-func (c *heldScan) close() {
-	if c != nil {
-		c.conn.Close()
-	}
 }
 
 // caughtUp tells whether deadlines may be exact from here on.
@@ -99,10 +76,8 @@ func (s *streamer) settle(ctx context.Context, end bool) (more bool, err error) 
 func (s *streamer) passStep(ctx context.Context) (done bool, err error) {
 	h := s.tr.held
 	switch {
-	case s.scan != nil:
-		return false, s.scanStep(ctx)
 	case !h.all:
-		return false, s.beginScan(ctx)
+		return false, s.findStep(ctx)
 	case h.names.n > 0:
 		return false, s.nameStep(ctx)
 	}
@@ -140,111 +115,33 @@ func (s *streamer) nameStep(ctx context.Context) error {
 		st.TTLPass.Seen += int64(len(keys))
 	})
 	q.drop(len(keys), rest)
+	s.tr.held.dropped = true
 	return nil
 }
 
-// beginScan looks which databases there are to scan.
-func (s *streamer) beginScan(ctx context.Context) error {
-	conn, err := s.g.job.dial(ctx)
+// findStep looks at the next keys that a scan has found, or at what it finds next.
+func (s *streamer) findStep(ctx context.Context) error {
+	h, scans := s.tr.held, s.g.job.scans
+	if err := s.g.wantHeld(ctx); err != nil {
+		return err
+	}
+	db, keys, rest, all, err := scans.next(ctx, s.g.id, watchKeys(s.lane.rtt))
 	if err != nil {
 		return err
 	}
-	t, err := probe(ctx, conn)
-	if err != nil {
-		conn.Close()
-		return err
-	}
-	s.scan = &heldScan{conn: conn, cursor: "0"}
-	total := int64(0)
-	for _, db := range slices.Sorted(maps.Keys(t.keyspace)) {
-		if t.expires[db] > 0 {
-			s.scan.dbs = append(s.scan.dbs, db)
-			total += t.keyspace[db]
+	if len(keys) == 0 {
+		h.all = all
+		if seen, total := scans.progress(); total > 0 {
+			s.g.status.update(func(st *Status) { st.TTLPass.Seen, st.TTLPass.Total = seen, total })
 		}
-	}
-	s.tr.held.scanning()
-	s.g.status.update(func(st *Status) { st.TTLPass.Total, st.TTLPass.Seen = total, 0 })
-	return nil
-}
-
-// scanStep looks at the next keys of a scan.
-func (s *streamer) scanStep(ctx context.Context) error {
-	c := s.scan
-	if len(c.dbs) == 0 {
-		c.close()
-		s.scan = nil
-		s.tr.held.scanned()
 		return nil
 	}
-	db := c.dbs[0]
-	if c.cursor == "0" {
-		if _, err := c.conn.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
-			return fmt.Errorf("select database %d of the target: %w", db, err)
-		}
-	}
-	r, err := c.conn.Do(ctx, "SCAN", c.cursor, "COUNT", strconv.Itoa(scanCount))
-	if err != nil {
-		return fmt.Errorf("scan database %d of the target: %w", db, err)
-	}
-	if len(r.Elems) != 2 {
-		return fmt.Errorf("%w: scan database %d of the target: answer has %d parts, expected 2", resp.ErrProtocol, db, len(r.Elems))
-	}
-	if c.cursor = string(r.Elems[0].Str); c.cursor == "0" {
-		c.dbs = c.dbs[1:]
-	}
-	var names [][]byte
-	for _, e := range r.Elems[1].Elems {
-		names = append(names, e.Str)
-	}
-	keys, err := c.held(ctx, names, s.isHeld)
-	if err != nil {
+	if err := s.retime(ctx, db, keys); err != nil {
 		return err
 	}
-	s.g.status.update(func(st *Status) { st.TTLPass.Seen += int64(len(names)) })
-	for some := range slices.Chunk(keys, watchKeys(s.lane.rtt)) {
-		if err := s.retime(ctx, db, some); err != nil {
-			return err
-		}
-	}
+	scans.done(s.g.id, len(keys), rest)
+	h.dropped = true
 	return nil
-}
-
-// held returns those of the names whose deadlines are held, at a glance.
-func (c *heldScan) held(ctx context.Context, names [][]byte, is func(deadline int64) bool) ([][]byte, error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	release, err := c.conn.CloseOn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = release() }()
-	if err := c.conn.SetDeadline(time.Now().Add(c.conn.timeout)); err != nil {
-		return nil, err
-	}
-	var out []byte
-	for _, k := range names {
-		out = resp.AppendArrayHeader(out, 2)
-		out = resp.AppendBulkString(out, "PTTL")
-		out = resp.AppendBulk(out, k)
-	}
-	if _, err := c.conn.Write(out); err != nil {
-		return nil, err
-	}
-	if err := c.conn.Flush(); err != nil {
-		return nil, err
-	}
-	var keys [][]byte
-	for _, k := range names {
-		r, err := c.conn.ReadReply()
-		if err != nil {
-			return nil, fmt.Errorf("ask for a deadline: %w", err)
-		}
-		if r.Int > held.Base/2 && is(r.Int+time.Now().UnixMilli()) {
-			keys = append(keys, k)
-		}
-	}
-	return keys, nil
 }
 
 // isHeld tells whether a deadline is one that this group holds.

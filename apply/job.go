@@ -103,6 +103,7 @@ type Options struct {
 	hole         time.Duration // the same for zeros where bytes belong; 0 is holeTime
 	copyBytes    int64         // of doubtful keys copied again at a time; 0 is copyBytes
 	heldNames    int64         // keys of a group with held deadlines that are known by name; 0 is as many as a file takes
+	heldUnknown  bool          // those of the RDB are not
 }
 
 // Job applies the spool of several groups to one target.
@@ -126,6 +127,7 @@ type Job struct {
 
 	inPlace sync.Once // tells that the target has no RENAME
 
+	scans    *heldScans
 	claiming sync.Mutex   // one claim at a time
 	gate     sync.RWMutex // see Lane.gate
 }
@@ -181,6 +183,7 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 		o.markEntries = markEntries
 	}
 	j := &Job{o: o, owner: newOwner(), had: map[repl.GroupID]string{}, dbs: map[int]bool{}, change: make(chan struct{})}
+	j.scans = newHeldScans(j)
 	for _, id := range o.Groups {
 		g, err := newGroup(j, id)
 		if err != nil {
@@ -494,6 +497,7 @@ func (j *Job) hadMark(id repl.GroupID) (run string, ok bool) {
 // also when the target hangs. After Run, Status says what each group did.
 func (j *Job) Run(ctx context.Context) error {
 	defer j.existing.Close()
+	defer j.scans.close()
 	var wg sync.WaitGroup
 	errs := make([]error, len(j.groups))
 	taken, cancel := context.WithCancel(ctx)
@@ -516,6 +520,9 @@ func (j *Job) Run(ctx context.Context) error {
 	wg.Wait()
 	cancel()
 	watching.Wait()
+	for _, g := range j.groups {
+		g.held.names.reset()
+	}
 	for _, err := range errs {
 		if errors.Is(err, ErrTaken) {
 			return err

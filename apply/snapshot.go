@@ -74,7 +74,7 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 			return err
 		}
 	}
-	g.held.enter(m, m.RDB == 0 && len(m.Past) == 0 && g.job.existing.none())
+	g.held.enter(m, m.RDB == 0 && len(m.Past) == 0 && g.job.existing.none() && !g.job.o.heldUnknown)
 	s := &snapshot{
 		g: g, owner: m.Owner, epoch: info.Epoch, target: g.lane.target,
 		full: make(chan *chunk, snapshotConns), free: make(chan *chunk, 2*snapshotConns),
@@ -90,6 +90,9 @@ func (g *group) snapshot(ctx context.Context, info spool.EpochInfo) error {
 		return err
 	}
 	if err := g.removeTemp(ctx); err != nil {
+		return err
+	}
+	if err := g.wantHeld(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)

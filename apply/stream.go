@@ -54,7 +54,6 @@ type streamer struct {
 	asked    time.Time     // when the source was last asked for doubtful keys
 	rest     time.Duration // before it is asked again while apply is behind
 	drained  bool          // fill came to the end of the spool
-	scan     *heldScan     // nil while none is under way
 }
 
 // flight is a batch whose EXEC was sent.
@@ -108,9 +107,11 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 	s.tr.knows = func(name string) (bool, error) { return g.job.knowsCommand(ctx, name) }
 	s.tr.alone = sync.OnceValues(func() (string, error) { return g.alone(ctx) })
 	g.held.enter(m, false)
+	if err := g.wantHeld(ctx); err != nil {
+		return err
+	}
 	s.tr.held = &g.held
 	s.tr.hold(m.TTL != DeadlinesExact)
-	defer func() { s.scan.close() }()
 	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)
