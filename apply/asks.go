@@ -88,42 +88,19 @@ func (b *Batch) stateful(fn func(i int, a counted)) error {
 		for len(copies) > 0 && copies[0].to <= i {
 			copies = copies[1:]
 		}
-		whole := len(copies) > 0 && copies[0].from <= i || overwrites(spec, args)
+		// What renews says itself what it met, or is the one behind a SET.
+		whole := len(copies) > 0 && copies[0].from <= i || spec.Renews()
 		for k, key := range keys {
 			id := name{b.cmds[i].db, string(key)}
 			if known[id] {
 				continue
 			}
 			known[id] = true
-			if !whole && !(k == destination(spec) && len(keys) > 1) && !b.cmds[i].renews {
+			if !whole && !spec.Effect(k).Overwrites() {
 				fn(i, counted{slices.Clone(key), isOwn(spec, keys, k)})
 			}
 		}
 	})
-}
-
-// overwrites tells whether a command does not go by what its keys hold: it sets or
-// removes all of it, or stands in a stream only where there was nothing. PEXPIREAT
-// is here for the one behind a SET; the others say themselves what they met.
-func overwrites(spec *command.Spec, args [][]byte) bool {
-	switch spec.Name {
-	case "SETNX", "MSETNX", "PEXPIREAT", "PERSIST", "SELECT", "EXISTS":
-		return true
-	case "RESTORE":
-		return slices.ContainsFunc(args[1:], func(a []byte) bool { return is(a, "REPLACE") })
-	}
-	return kinds[spec.Name] == kindReset
-}
-
-// destination is which key of a command is written whatever it holds; -1 is none.
-func destination(spec *command.Spec) int {
-	switch spec.Name {
-	case "SUNIONSTORE", "SINTERSTORE", "SDIFFSTORE", "ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE", "ZRANGESTORE", "GEOSEARCHSTORE", "BITOP":
-		return 0
-	case "RENAME", "RENAMENX", "COPY":
-		return 1
-	}
-	return -1
 }
 
 // mayBeGone tells whether keys of a batch may have died although the source has

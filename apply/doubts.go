@@ -11,11 +11,11 @@ import (
 )
 
 // isOwn tells whether the i-th of a command's keys is why a proxy sent it to
-// this group, or lies in the Codis slot of that one. A proxy goes by a command's
-// first key; what else a script or a RENAME names may be another group's, and a
-// command that no table knows may name none.
+// this group, or lies in the Codis slot of that one. What else a script or a RENAME
+// names may be another group's, and a command that no table knows may name none.
 func isOwn(spec *command.Spec, keys [][]byte, i int) bool {
-	return spec.Class != command.Unknown && (i == 0 || slot.Codis(keys[i]) == slot.Codis(keys[0]))
+	r := spec.Routed()
+	return spec.Class != command.Unknown && (i == r || r < len(keys) && slot.Codis(keys[i]) == slot.Codis(keys[r]))
 }
 
 // place is where a command lies.

@@ -58,7 +58,10 @@ func TestADoubtIsFreedByWhatIsNotBeforeIt(t *testing.T) {
 }
 
 func TestWhichKeysAreSurelyTheGroups(t *testing.T) {
-	for line, want := range map[string]string{"INCR n": "n", "RENAME a b": "a", "EVAL x 2 a b c": "a", "EVAL x 3 a{t} t {t}b": "a{t}t{t}b", "NO-SUCH-COMMAND a": "", "MSET a 1 b 2": "a"} {
+	for line, want := range map[string]string{
+		"INCR n": "n", "RENAME a b": "a", "EVAL x 2 a b c": "a", "EVAL x 3 a{t} t {t}b": "a{t}t{t}b", "NO-SUCH-COMMAND a": "", "MSET a 1 b 2": "a",
+		"ZUNIONSTORE a 2 b c": "b", "ZINTERSTORE a{t} 2 {t} c": "a{t}{t}", "ZUNIONSTORE a": "", "SUNIONSTORE a b c": "a",
+	} {
 		var args [][]byte
 		for _, w := range strings.Fields(line) {
 			args = append(args, []byte(w))

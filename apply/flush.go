@@ -73,7 +73,7 @@ func (t *translator) clear(spec *command.Spec, c resp.Command) error {
 	case flush && t.onFlush == FlushIgnore:
 		t.reading.ignored++
 		return t.skipFlush(t.epoch, t.db, c)
-	case spec.Name == "SWAPDB":
+	case spec.Swaps():
 		return t.stop("flush-in-stream", c, "swaps databases in which others have keys, tairlift's own among them, and cannot be kept to this group's",
 			"other groups go on; "+newEpochHint+"; or --on-flush ignore leaves it out: then this group's keys differ in both databases")
 	case !ok:

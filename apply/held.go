@@ -128,7 +128,7 @@ func (h *heldKeys) note(db int, key []byte) {
 // of RENAME, COPY, MOVE, or of a script. One that need not name them among its
 // keys leaves them to a scan, unless it meets one that is under way already.
 func (t *translator) moves(spec *command.Spec, args [][]byte) {
-	if !t.held.any || !passesTTL(spec) {
+	if !t.held.any || !spec.PassesTTL() {
 		return
 	}
 	if t.held.all && spec.Renames(args) {
@@ -146,15 +146,6 @@ func (t *translator) moves(spec *command.Spec, args [][]byte) {
 	if moved {
 		t.held.note(t.selection.To(to), other)
 	}
-}
-
-// passesTTL tells whether a command may give a key the deadline of another one.
-func passesTTL(spec *command.Spec) bool {
-	switch spec.Name {
-	case "RENAME", "RENAMENX", "COPY", "MOVE", "FCALL":
-		return true
-	}
-	return spec.Class == command.Eval || spec.Class == command.Unknown
 }
 
 // hold makes the translator hold deadlines, or write them exact.

@@ -38,29 +38,6 @@ func (p *payloads) appendEntry(dst []byte, e *rdb.Entry) (out []byte, n int, err
 	return p.target.appendValue(dst, e, how, stamp, p.made)
 }
 
-// each calls fn with the payloads in a command of the source, until it returns
-// false.
-func eachPayload(spec *command.Spec, args [][]byte, fn func(payload []byte) bool) bool {
-	switch spec.Name {
-	case "RESTORE", "RESTORE-ASKING":
-		return len(args) < 4 || fn(args[3])
-	case "SLOTSRESTORE":
-		for i := 3; i < len(args); i += 3 {
-			if !fn(args[i]) {
-				return false
-			}
-		}
-	case "SLOTSRESTORE-ASYNC":
-		return len(args) < 5 || !bytes.EqualFold(args[1], []byte("object")) || fn(args[4])
-	}
-	return true
-}
-
-// has tells whether a command of the source holds a payload.
-func (p *payloads) has(spec *command.Spec, args [][]byte) bool {
-	return p != nil && !eachPayload(spec, args, func([]byte) bool { return false })
-}
-
 // rewrite replaces, among the n commands that begin at from and stand for one of
 // the source, each RESTORE that the target does not take. What nothing can make
 // stays: the target says why.
@@ -68,7 +45,7 @@ func (p *payloads) rewrite(buf []byte, from, n int, spec *command.Spec, args [][
 	if err := p.ready(); err != nil {
 		return buf, n, err
 	}
-	taken := eachPayload(spec, args, func(payload []byte) bool {
+	taken := spec.Payloads(args, func(payload []byte) bool {
 		stamp, ok := p.restorable(payload)
 		return ok && stamp == versionOf(payload)
 	})
@@ -99,7 +76,7 @@ func (p *payloads) rewrite(buf []byte, from, n int, spec *command.Spec, args [][
 // module is an error for a payload that is a module's, which must not be sent to a
 // target without modules: see accepts.
 func (p *payloads) module(spec *command.Spec, args [][]byte) (err error) {
-	eachPayload(spec, args, func(payload []byte) bool {
+	spec.Payloads(args, func(payload []byte) bool {
 		if len(payload) > footer && rdb.KindOf(payload[0]) == rdb.KindModule && !p.target.takes.modules {
 			err = &noModuleError{moduleType(body(payload))}
 		}

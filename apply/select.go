@@ -82,14 +82,14 @@ func (t *translator) choose(spec *command.Spec, c resp.Command, args [][]byte) (
 	}
 	t.reading.filtered++
 	for i, k := range keys {
-		if t.selection.Has(t.db, k) && !spec.OnlyReads(i, all) {
-			if err := t.unknowable(spec, t.db, k, isOwn(spec, keys, i), c.End); err != nil {
+		if effect := spec.Effect(i); t.selection.Has(t.db, k) && effect != command.Reads {
+			if err := t.unknowable(effect, t.db, k, isOwn(spec, keys, i), c.End); err != nil {
 				return remains{}, err
 			}
 		}
 	}
 	if crosses && t.selection.Has(to, other) {
-		return remains{}, t.unknowable(spec, to, other, true, c.End)
+		return remains{}, t.unknowable(command.Sets, to, other, true, c.End)
 	}
 	return remains{}, nil
 }
@@ -110,13 +110,13 @@ func (t *translator) chooseKeyless(whole remains, c resp.Command) (remains, erro
 
 // unknowable makes a key doubtful whose value follows from what the target does
 // not have. What was there is removed where nothing of it remains.
-func (t *translator) unknowable(spec *command.Spec, db int, key []byte, own bool, end repl.Offset) error {
+func (t *translator) unknowable(effect command.Effect, db int, key []byte, own bool, end repl.Offset) error {
 	if isOurs(key) {
 		return nil
 	}
 	t.note(checkpoint.Doubt{Group: t.group, Epoch: t.epoch, DB: db, Key: key, Why: "selection", Offset: end, Own: own})
 	foreign := t.existing != nil && t.existing.take(t.group, t.epoch, t.selection.To(db), key, end)
-	if !foreign && !spec.Replaces() {
+	if !foreign && effect == command.Changes {
 		return nil
 	}
 	b, err := t.into(db, end)
@@ -135,11 +135,12 @@ func (t *translator) unknowable(spec *command.Spec, db int, key []byte, own bool
 // selected key.
 func (t *translator) passes(spec *command.Spec, args [][]byte) bool {
 	switch {
-	case t.selection == nil, spec.Name == "FLUSHALL":
+	case t.selection == nil:
 		return false
-	case spec.Name == "FLUSHDB", spec.Name == "SLOTSDEL":
-		return !t.selection.DB(t.db)
-	case spec.Name == "SWAPDB":
+	case spec.Empties():
+		what, _ := spec.Clears(args)
+		return !what.All && !t.selection.DB(t.db)
+	case spec.Swaps():
 		return len(args) == 3 && !t.swaps(args[1]) && !t.swaps(args[2])
 	}
 	keys := spec.AppendKeys(t.keys[:0], args)

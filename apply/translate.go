@@ -143,7 +143,7 @@ func (t *translator) add(c resp.Command, recv time.Time) error {
 			t.reading.filtered++
 			break
 		}
-		if spec.Name == "SLOTSDEL" {
+		if spec.Empties() {
 			return t.clear(spec, c)
 		}
 		if err := t.moved(spec, c, recv); err != nil {
@@ -176,12 +176,6 @@ func (t *translator) done(end repl.Offset) {
 	t.batch.end, t.batch.endDB, t.batch.moved = end, t.db, true
 	t.seen.add(t.reading)
 	t.reading = counts{}
-}
-
-// renewals are the commands that a source propagates only for a key it has.
-// GETEX has become one of them when it is sent.
-var renewals = map[string]bool{
-	"EXPIRE": true, "PEXPIRE": true, "EXPIREAT": true, "PEXPIREAT": true, "PERSIST": true, "GETEX": true,
 }
 
 func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) error {
@@ -261,7 +255,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	}
 	t.moves(spec, args)
 	hidden := spec.HiddenTTL(args)
-	if hidden || spec.Class == command.Unknown || spec.Name == "FCALL" {
+	if hidden || spec.Opaque() {
 		b.timed = true
 	}
 	if spec.Doubtful(args) || hidden || t.held.any && spec.ReadsTTL(args) {
@@ -288,7 +282,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	if err != nil {
 		return err
 	}
-	if t.payloads.has(spec, args) {
+	if t.payloads != nil && spec.HasPayload(args) {
 		var module *noModuleError
 		switch buf, n, err = t.payloads.rewrite(buf, len(b.buf), n, spec, args); {
 		case errors.As(err, &module):
@@ -300,7 +294,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	b.buf = buf
 	b.added(n, c.End)
 	last := &b.cmds[len(b.cmds)-1]
-	last.renews, last.fields = renewals[spec.Name], spec.FieldTTL()
+	last.renews, last.fields = spec.Renews(), spec.FieldTTL()
 	if last.fields {
 		b.timed = true
 		t.late(spec, args, at-width.Milliseconds(), c.End)

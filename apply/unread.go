@@ -11,44 +11,17 @@ import (
 	"tairlift/internal/command"
 )
 
-// kind is what a command demands of its key's type, as far as that alone
-// decides whether it fails.
-type kind uint8
-
-const (
-	kindAny     kind = iota // may fail for other reasons too: cannot be told afterwards
-	kindSure                // never fails once it was queued
-	kindReset               // never fails, and decides the key's type
-	kindString              // fails on another type
-	kindInteger             // fails on another type, or on a string that is no integer
-	kindList
-	kindSet
-	kindZSet
-	kindHash
-)
-
-var kinds = map[string]kind{
-	"DEL": kindReset, "UNLINK": kindReset, "SET": kindReset, "MSET": kindReset, "SETEX": kindReset, "PSETEX": kindReset,
-	"EXPIRE": kindSure, "PEXPIRE": kindSure, "EXPIREAT": kindSure, "PEXPIREAT": kindSure, "PERSIST": kindSure, "TOUCH": kindSure,
-	"APPEND": kindString, "GETSET": kindString, "SETBIT": kindString, "GETDEL": kindString, "SETRANGE": kindString,
-	"INCR": kindInteger, "DECR": kindInteger, "INCRBY": kindInteger, "DECRBY": kindInteger,
-	"RPUSH": kindList, "LPUSH": kindList, "RPOP": kindList, "LPOP": kindList, "RPUSHX": kindList, "LPUSHX": kindList,
-	"LTRIM": kindList, "LREM": kindList, "LINSERT": kindList, "RPOPLPUSH": kindList, "BRPOPLPUSH": kindList, "LMOVE": kindList,
-	"SADD": kindSet, "SREM": kindSet, "SMOVE": kindSet,
-	"ZADD": kindZSet, "ZINCRBY": kindZSet, "ZREM": kindZSet, "ZREMRANGEBYRANK": kindZSet, "ZREMRANGEBYSCORE": kindZSet, "ZREMRANGEBYLEX": kindZSet,
-	"HSET": kindHash, "HMSET": kindHash, "HDEL": kindHash, "HSETNX": kindHash,
-	"HINCRBY": kindHash, // and its field must be an integer
-}
-
-var kindTypes = map[kind]string{
-	kindString: "string", kindInteger: "string", kindList: "list", kindSet: "set", kindZSet: "zset", kindHash: "hash",
+// needTypes are the types that a need of a key's value is about.
+var needTypes = map[command.Need]string{
+	command.NeedString: "string", command.NeedInteger: "string", command.NeedList: "list", command.NeedSet: "set",
+	command.NeedZSet: "zset", command.NeedHash: "hash",
 }
 
 // suspect is a key of an unread batch, and what the commands behind its last
 // reset demand.
 type suspect struct {
 	doubt  checkpoint.Doubt
-	kind   kind
+	need   command.Need
 	fields [][]byte // of the hash, that must be integers
 	with   []string // suspects that share a command: when it fails, it fails all
 }
@@ -57,16 +30,16 @@ type suspect struct {
 type suspects map[string]suspect
 
 // demand adds what one command wants of its keys.
-func (ss suspects) demand(k kind, ids []string, doubts []checkpoint.Doubt, field []byte) {
+func (ss suspects) demand(need command.Need, ids []string, doubts []checkpoint.Doubt, field []byte) {
 	for i, id := range ids {
 		s, there := ss[id]
 		switch {
 		case !there:
-			s = suspect{kind: k, doubt: doubts[i]}
-		case kindTypes[s.kind] != kindTypes[k]:
-			s.kind = kindAny
-		case s.kind != kindInteger:
-			s.kind = k
+			s = suspect{need: need, doubt: doubts[i]}
+		case needTypes[s.need] != needTypes[need]:
+			s.need = command.NeedUnknown
+		case s.need != command.NeedInteger:
+			s.need = need
 		}
 		if field != nil {
 			s.fields = append(s.fields, slices.Clone(field))
@@ -83,7 +56,7 @@ func (ss suspects) demand(k kind, ids []string, doubts []checkpoint.Doubt, field
 func (ss suspects) reset(id string) {
 	for _, other := range ss[id].with {
 		if s, ok := ss[other]; ok {
-			s.kind = kindAny
+			s.need = command.NeedUnknown
 			ss[other] = s
 		}
 	}
@@ -167,9 +140,10 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 		default:
 			continue
 		}
-		k := kinds[spec.Name]
-		if k != kindReset && (m.Asked || m.Timed && m.TTL != DeadlinesHeld) { // it may have met a key that was gone
-			k = kindAny
+		need := spec.Needs()
+		reset := need == command.NeedNothing && spec.Effect(0).Overwrites()
+		if !reset && (m.Asked || m.Timed && m.TTL != DeadlinesHeld) { // it may have met a key that was gone
+			need = command.NeedUnknown
 		}
 		keys = spec.AppendKeys(keys[:0], c.Args)
 		var ids []string
@@ -184,15 +158,15 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 			})
 		}
 		switch {
-		case k == kindSure:
-		case k == kindReset:
+		case reset:
 			for _, id := range ids {
 				out.reset(id)
 			}
-		case spec.Name == "HINCRBY":
-			out.demand(k, ids, doubts, argOf(c.Args, 2))
+		case need == command.NeedNothing:
+		case need == command.NeedIntegerField:
+			out.demand(command.NeedHash, ids, doubts, argOf(c.Args, 2))
 		default:
-			out.demand(k, ids, doubts, nil)
+			out.demand(need, ids, doubts, nil)
 		}
 	}
 	return nil, ctx.Err()
@@ -201,7 +175,7 @@ func (g *group) suspects(ctx context.Context, m Mark) (suspects, error) {
 // fits tells whether the key, in that database of the target, has the type that
 // its commands wanted.
 func fits(ctx context.Context, conn doer, db int, s suspect) (bool, error) {
-	want, ok := kindTypes[s.kind]
+	want, ok := needTypes[s.need]
 	if !ok {
 		return false, nil
 	}
@@ -217,7 +191,7 @@ func fits(ctx context.Context, conn doer, db int, s suspect) (bool, error) {
 		return false, nil
 	}
 	var integers [][]string // how to read what must be an integer
-	if s.kind == kindInteger {
+	if s.need == command.NeedInteger {
 		integers = append(integers, []string{"GET", key})
 	}
 	for _, f := range s.fields {

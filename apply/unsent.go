@@ -14,8 +14,7 @@ import (
 )
 
 // withoutOurs drops from a command the keys that are never copied, with what belongs
-// to them, where the command does the same to each of its keys. nil is a command of
-// no others.
+// to them, where that can be done. nil is a command of no others.
 func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, error) {
 	keys := spec.AppendKeys(t.keys[:0], c.Args)
 	t.keys = keys
@@ -25,31 +24,17 @@ func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, 
 			ours++
 		}
 	}
-	width := 0 // arguments of a key
-	switch spec.Name {
-	case "DEL", "UNLINK":
-		width = 1
-	case "MSET", "MSETNX":
-		width = 2
-	case "SLOTSRESTORE":
-		width = 3
-	}
-	switch {
-	case ours == 0:
+	switch ours {
+	case 0:
 		return c.Args, nil
-	case ours == len(keys):
+	case len(keys):
 		return nil, nil
-	case width == 0 || (len(c.Args)-1)%width != 0:
-		return nil, t.stop("unsupported-command", c, "names keys that are never copied beside others",
-			"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*); then "+newEpochHint)
 	}
-	args := c.Args[:1:1]
-	for i := 1; i < len(c.Args); i += width {
-		if !isOurs(c.Args[i]) {
-			args = append(args, c.Args[i:i+width]...)
-		}
+	if some, ok := spec.Some(c.Args, func(k []byte) bool { return !isOurs(k) }); ok {
+		return some, nil
 	}
-	return args, nil
+	return nil, t.stop("unsupported-command", c, "names keys that are never copied beside others",
+		"keep such commands off the source (keys named "+keyPrefix+"* and "+heartbeatPrefix+"*); then "+newEpochHint)
 }
 
 // moved is what becomes of Codis' commands that move keys between groups. Where this
@@ -57,7 +42,7 @@ func (t *translator) withoutOurs(spec *command.Spec, c resp.Command) ([][]byte, 
 // has left.
 func (t *translator) moved(spec *command.Spec, c resp.Command, recv time.Time) error {
 	hint := "let the slot migration end; then " + newEpochHint
-	if spec.Name != "SLOTSRESTORE" && spec.Name != "SLOTSRESTORE-ASYNC" {
+	if !spec.Arrives() {
 		return t.stop("slots-moving", c, "moves keys between Codis groups, which this version does not follow", hint)
 	}
 	why, err := t.alone()

@@ -226,12 +226,7 @@ func (u *keyUses) of(c resp.Command, fn func(fp Fingerprint, removed bool) error
 			u.db = v
 		}
 		return nil
-	case command.Unknown, command.Eval, command.EvalSHA:
-		u.opaque++
 	case command.Flush, command.Slots:
-		if spec.Name == "SWAPDB" {
-			u.opaque++
-		}
 		if what, ok := spec.Clears(c.Args); ok {
 			for _, fn := range u.cleared {
 				if err := fn(u.db, what); err != nil {
@@ -240,9 +235,12 @@ func (u *keyUses) of(c resp.Command, fn func(fp Fingerprint, removed bool) error
 			}
 		}
 	}
+	if spec.Class == command.Unknown || spec.Scripts() || spec.Swaps() {
+		u.opaque++
+	}
 	u.keys = spec.AppendKeys(u.keys[:0], c.Args)
 	for i, key := range u.keys {
-		if err := fn(FingerprintOf(u.db, key), removes(spec.Name, i)); err != nil {
+		if err := fn(FingerprintOf(u.db, key), spec.Effect(i).Removes()); err != nil {
 			return err
 		}
 	}
@@ -250,16 +248,4 @@ func (u *keyUses) of(c resp.Command, fn func(fp Fingerprint, removed bool) error
 		return fn(FingerprintOf(to, key), false)
 	}
 	return nil
-}
-
-// removes tells whether the i-th key that a command names is gone behind it,
-// for certain.
-func removes(name string, i int) bool {
-	switch name {
-	case "DEL", "UNLINK", "GETDEL", "MOVE":
-		return true
-	case "RENAME", "RENAMENX":
-		return i == 0
-	}
-	return false
 }

@@ -11,24 +11,39 @@ type Cleared struct {
 // codisSlots is the number of slots that Codis has.
 const codisSlots = 1024
 
+// clearsFunc tells what a command empties, as Clears does.
+type clearsFunc func(args [][]byte) (c Cleared, ok bool)
+
 // Clears tells what the command empties: FLUSHALL and FLUSHDB, in each of their
 // forms, and SLOTSDEL. ok is false for any other, and for what no server sends.
 func (s *Spec) Clears(args [][]byte) (c Cleared, ok bool) {
-	switch s.Name {
-	case "FLUSHALL", "FLUSHDB":
-		c.All = s.Name == "FLUSHALL"
-		return c, len(args) == 1 || len(args) == 2 && (is(args[1], "async") || is(args[1], "sync"))
-	case "SLOTSDEL":
-		for _, a := range args[1:] {
-			n, ok := parseInt(a)
-			if !ok || n < 0 || n >= codisSlots {
-				return Cleared{}, false
-			}
-			c.Slots = append(c.Slots, uint16(n))
-		}
-		return c, len(c.Slots) > 0
+	if s.clears == nil {
+		return Cleared{}, false
 	}
-	return c, false
+	return s.clears(args)
+}
+
+// Empties tells whether the command is one that Clears is about, whatever its
+// arguments.
+func (s *Spec) Empties() bool { return s.clears != nil }
+
+// flushes is of FLUSHALL and FLUSHDB.
+func flushes(all bool) clearsFunc {
+	return func(args [][]byte) (Cleared, bool) {
+		return Cleared{All: all}, len(args) == 1 || len(args) == 2 && (is(args[1], "async") || is(args[1], "sync"))
+	}
+}
+
+// slotsDeleted is of SLOTSDEL slot...
+func slotsDeleted(args [][]byte) (c Cleared, ok bool) {
+	for _, a := range args[1:] {
+		n, ok := parseInt(a)
+		if !ok || n < 0 || n >= codisSlots {
+			return Cleared{}, false
+		}
+		c.Slots = append(c.Slots, uint16(n))
+	}
+	return c, len(c.Slots) > 0
 }
 
 // Flushes tells whether a script may empty or swap whole databases: its text or

@@ -2,8 +2,10 @@
 // command that a Redis 2.8 to 7.4 or a codis-server 3.2 propagates, which keys it
 // names, and how it is sent on so that the target ends where the source did.
 //
-// The types. Spec is one row: name, Class and rules. ArgError tells which argument
-// of which command made no sense. Caps says what the target understands, Info what
+// The types. Spec is one row: name, Class, rules, and what else there is to know of a
+// command (facts.go): the Effect on each of its keys, the Need that it has of them, and
+// flags. Nothing outside goes by a command's name. ArgError tells which argument of
+// which command made no sense. Caps says what the target understands, Info what
 // a rewrite did.
 //
 // The life of a command. The stream parser splits it into arguments; then

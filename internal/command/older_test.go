@@ -59,7 +59,7 @@ func TestRewriteForAnOlderTarget(t *testing.T) {
 		{"XADD MINID", "XADD s MINID = 5-1 7-1 f v", redis6, "XADD s 7-1 f v|EVAL script 1 s 5-0", 0},
 		{"XADD MINID passes from 6.2 on", "XADD s MINID 5-1 7-1 f v", redis62, verbatim, 0},
 		{"XTRIM MINID of a whole millisecond", "XTRIM s MINID 5", redis6, "EVAL script 1 s 4-18446744073709551615", 0},
-		{"XTRIM MINID of nothing", "XTRIM s MINID 0-0", redis6, "EXISTS s", 0},
+		{"XTRIM MINID of nothing", "XTRIM s MINID 0-0", redis6, "XTRIM s MAXLEN 9223372036854775807", 0},
 		{"XADD KEEPREF, which older ones do in any case", "XADD s KEEPREF MAXLEN 5 1-1 f v", redis74, "XADD s MAXLEN 5 1-1 f v", 0},
 		{"XGROUP CREATECONSUMER", "XGROUP CREATECONSUMER s g c", redis6, "XREADGROUP GROUP g c COUNT 1 STREAMS s 0", 0},
 		{"XGROUP CREATECONSUMER passes from 6.2 on", "XGROUP CREATECONSUMER s g c", redis62, verbatim, 0},

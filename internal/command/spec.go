@@ -12,15 +12,25 @@ type Spec struct {
 	MinArgs int
 
 	keys    keyRule
+	effects effects
+	needs   Need
+	facts   facts
+	routed  int         // see Routed
 	rewrite rewriteFunc // nil: sent as it came
 	// since is the version that brought it, as in Caps.before; 0 is one that every
 	// target knows. older makes up for it on a target before that; nil: nothing can.
 	since int
 	older rewriteFunc
+	// What only some rows have; nil: this one does not.
+	alone    aloneFunc
+	otherDB  otherDB
+	payloads payloadsFunc
+	clears   clearsFunc
+	doubtful func(args [][]byte) bool
 }
 
 // unknown is the row of every name that is not in the table.
-var unknown = Spec{Class: Unknown, MinArgs: 1, keys: one}
+var unknown = Spec{Class: Unknown, MinArgs: 1, keys: one, facts: passesTTL | opaque}
 
 // maxName is the length of the longest name in the table.
 const maxName = 26
@@ -55,15 +65,11 @@ func All(f func(*Spec)) {
 // result on a replica than it gave on the source. Two such commands are known, both
 // recorded from codis-server 3.2.11: SPOP with a count, when a proxy sent it through
 // SLOTSMGRT-EXEC-WRAPPER, and a script that calls SPOP, which 3.2 propagates as EVAL.
-func (s *Spec) Doubtful(args [][]byte) bool {
-	switch s.Name {
-	case "SPOP":
-		return len(args) > 2
-	case "EVAL":
-		return scriptNames(args, "spop")
-	}
-	return false
-}
+func (s *Spec) Doubtful(args [][]byte) bool { return s.doubtful != nil && s.doubtful(args) }
+
+func popsMany(args [][]byte) bool { return len(args) > 2 }
+
+func callsPop(args [][]byte) bool { return scriptNames(args, "spop") }
 
 // HiddenTTL tells whether a script may give a key a relative time to live: its text
 // or one of its arguments names EXPIRE, PEXPIRE, SETEX, PSETEX, EX, PX or RESTORE.
@@ -71,15 +77,6 @@ func (s *Spec) Doubtful(args [][]byte) bool {
 // about after its text took the place of the SHA1.
 func (s *Spec) HiddenTTL(args [][]byte) bool {
 	return s.Class == Eval && scriptNames(args, "expire", "pexpire", "setex", "psetex", "ex", "px", "restore")
-}
-
-// FieldTTL tells whether the command is one for times to live of hash fields.
-func (s *Spec) FieldTTL() bool {
-	switch s.Name {
-	case "HEXPIRE", "HPEXPIRE", "HEXPIREAT", "HPEXPIREAT", "HPERSIST", "HSETEX", "HGETEX":
-		return true
-	}
-	return false
 }
 
 // ReadsTTL tells whether a script may look at a time to live: its text or one of its

@@ -1,5 +1,7 @@
 package command
 
+import "math"
+
 // trimming is what XADD and XTRIM say about how a stream is cut.
 type trimming struct {
 	keep  [][]byte // the options that any target takes
@@ -111,7 +113,7 @@ func xtrim(s *Spec, dst []byte, args [][]byte, _ int64, caps Caps) ([]byte, int,
 	}
 	out, n, err := s.appendTrimUpTo(dst, args, t.minID)
 	if err == nil && n == 0 { // below the first id there is nothing
-		return appendArgs(dst, "EXISTS", args[1]), 1, 0, nil
+		return appendNumber(appendArg(appendArg(appendWord(appendHeader(dst, 4), "XTRIM"), args[1]), []byte("MAXLEN")), math.MaxInt64), 1, 0, nil
 	}
 	return out, n, 0, err
 }
