@@ -99,20 +99,18 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		selection: g.job.o.Selection,
 		proveDB:   func(db int) error { return g.job.proveDB(ctx, db) },
 		skip:      g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
-		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush,
+		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush, onUnknown: g.job.o.OnUnknown,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
+		payloads:    &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.lane.target) }},
+		knows:       func(name string) (bool, error) { return g.job.knowsCommand(ctx, name) },
+		alone:       sync.OnceValues(func() (string, error) { return g.alone(ctx) }),
+		held:        &g.held, derived: deriver{group: g.id, epoch: m.Epoch, known: &g.doubts},
 	}
-	s.tr.payloads = &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.lane.target) }}
-	s.tr.onUnknown = g.job.o.OnUnknown
-	s.tr.knows = func(name string) (bool, error) { return g.job.knowsCommand(ctx, name) }
-	s.tr.alone = sync.OnceValues(func() (string, error) { return g.alone(ctx) })
 	g.held.enter(m, false)
 	if err := g.wantHeld(ctx); err != nil {
 		return err
 	}
-	s.tr.held = &g.held
 	s.tr.hold(m.TTL != DeadlinesExact)
-	s.tr.derived = deriver{group: g.id, epoch: m.Epoch, known: &g.doubts}
 	s.tr.start(&s.batches[0], m.Offset, m.DB)
 	err = s.run(ctx)
 	// What was answered is not to be called unread by the next process.

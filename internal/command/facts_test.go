@@ -166,7 +166,11 @@ func (l *lab) apart() {
 	for _, row := range l.rows {
 		for _, tr := range row.trials {
 			args := bytesOf(tr.args)
-			if _, ok := row.Some(args, func([]byte) bool { return true }); !ok || len(tr.keys) < 2 {
+			if len(tr.keys) < 2 || !row.Effect(0).Overwrites() || !row.Effect(1).Overwrites() {
+				continue
+			}
+			if _, ok := row.Some(args, func([]byte) bool { return true }); !ok {
+				l.t.Errorf("%q: it does the same to each of its keys, and cannot be had for some", tr.args)
 				continue
 			}
 			tried++

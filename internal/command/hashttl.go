@@ -53,23 +53,9 @@ func (s *Spec) fields(args [][]byte, i, width int) ([][]byte, error) {
 // field value...: the condition was true of all of them. A target of 7.4 is given the
 // values and the deadline one after the other.
 func hsetex(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int, int64, error) {
-	var deadline int64
-	keep, i := false, 2
-options:
-	for ; i < len(args); i++ {
-		ms, found, err := s.expiry(args, i, at)
-		switch a := args[i]; {
-		case err != nil:
-			return dst, 0, 0, err
-		case found:
-			deadline = ms
-			i++
-		case is(a, "keepttl"):
-			keep = true
-		case is(a, "fnx"), is(a, "fxx"):
-		default:
-			break options
-		}
+	deadline, keep, i, err := s.expiries(args, 2, at, "fnx", "fxx")
+	if err != nil {
+		return dst, 0, 0, err
 	}
 	pairs, err := s.fields(args, i, 2)
 	if err != nil {

@@ -326,22 +326,12 @@ func msetex(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, in
 		return dst, 0, 0, s.bad(args, 1, "not the number of keys")
 	}
 	pairs := args[2 : 2+2*n]
-	var deadline int64
-	keep := false
-	for i := 2 + int(2*n); i < len(args); i++ {
-		ms, found, err := s.expiry(args, i, at)
-		switch a := args[i]; {
-		case err != nil:
-			return dst, 0, 0, err
-		case found:
-			deadline = ms
-			i++
-		case is(a, "keepttl"):
-			keep = true
-		case is(a, "nx"), is(a, "xx"):
-		default:
-			return dst, 0, 0, s.bad(args, i, "not an option")
-		}
+	deadline, keep, i, err := s.expiries(args, 2+int(2*n), at, "nx", "xx")
+	switch {
+	case err != nil:
+		return dst, 0, 0, err
+	case i < len(args):
+		return dst, 0, 0, s.bad(args, i, "not an option")
 	}
 	if keep {
 		for i := 0; i < len(pairs); i += 2 {

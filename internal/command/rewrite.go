@@ -200,6 +200,27 @@ func (s *Spec) expiry(args [][]byte, i int, at int64) (ms int64, found bool, err
 	return ms, true, err
 }
 
+// expiries reads EX, PX, EXAT, PXAT and KEEPTTL from args[i] on, and two conditions that
+// were true, up to args[next], which is none of them.
+func (s *Spec) expiries(args [][]byte, i int, at int64, nx, xx string) (deadline int64, keep bool, next int, err error) {
+	for ; i < len(args); i++ {
+		ms, found, err := s.expiry(args, i, at)
+		switch a := args[i]; {
+		case err != nil:
+			return 0, false, i, err
+		case found:
+			deadline = ms
+			i++
+		case is(a, "keepttl"):
+			keep = true
+		case is(a, nx), is(a, xx):
+		default:
+			return deadline, keep, i, nil
+		}
+	}
+	return deadline, keep, i, nil
+}
+
 // set is the rule of SET. Its conditions, also Valkey's and Redis 8's comparisons, and
 // GET are dropped: they were decided, and older targets do not know them.
 func set(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, int, int64, error) {

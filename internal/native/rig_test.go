@@ -213,6 +213,11 @@ func (p *pipe) do(args ...string) resp.Reply {
 
 // write gives all elements of a payload to w.
 func write(w *Writer, key string, payload []byte) error {
+	return writeAs(w, key, payload, func(e rdb.Element) rdb.Element { return e })
+}
+
+// writeAs is write with each element as another one.
+func writeAs(w *Writer, key string, payload []byte, as func(rdb.Element) rdb.Element) error {
 	typ, b, _, err := rdb.ParseDump(payload)
 	if err != nil {
 		return err
@@ -221,7 +226,7 @@ func write(w *Writer, key string, payload []byte) error {
 		return err
 	}
 	for _, walk := range []func(rdb.Element) error{w.Survey, w.Add} {
-		if _, _, err := rdb.Elements(typ, b, walk); err != nil {
+		if _, _, err := rdb.Elements(typ, b, func(e rdb.Element) error { return walk(as(e)) }); err != nil {
 			return err
 		}
 	}

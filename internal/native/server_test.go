@@ -63,8 +63,13 @@ func TestFieldDeadlinesWrittenByCommandsAreTheSame(t *testing.T) {
 					continue
 				}
 				// The dump's own deadlines are soon over.
-				w := NewWriter(Options{Target: target, FieldDeadline: func(int64) int64 { return 4102444800123 }}, p.send)
-				err := cmp.Or(write(w, "k", e.Payload), p.settle())
+				later := func(e rdb.Element) rdb.Element {
+					if e.DeadlineMS != 0 {
+						e.DeadlineMS = 4102444800123
+					}
+					return e
+				}
+				err := cmp.Or(writeAs(NewWriter(Options{Target: target}, p.send), "k", e.Payload, later), p.settle())
 				if !target.FieldTTL {
 					var ue *UnsupportedError
 					if !errors.As(err, &ue) {

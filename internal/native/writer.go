@@ -31,9 +31,6 @@ type Options struct {
 	ChunkBytes int
 	// MaxElements bounds the elements of one command. 0 = 4096.
 	MaxElements int
-	// FieldDeadline gives the deadline (ms since 1970, 0 = none) that a hash
-	// field gets for the one it has. nil = the same.
-	FieldDeadline func(ms int64) int64
 }
 
 // Chunk is one or more whole commands. Its bytes are valid during the call.
@@ -201,9 +198,6 @@ func appendScore(dst []byte, f float64) []byte {
 
 func (w *Writer) addField(e rdb.Element) {
 	at := e.DeadlineMS
-	if at != 0 && w.o.FieldDeadline != nil {
-		at = w.o.FieldDeadline(at)
-	}
 	if at != 0 && !w.fieldTTL() {
 		w.refuse("the target has no deadlines for fields, which came with Redis 7.4 and Valkey 9")
 		return

@@ -47,12 +47,6 @@ func TestCommandsOfEachKind(t *testing.T) {
 			[]rdb.Element{{A: []byte("f"), B: []byte("v"), DeadlineMS: 5}},
 			"HSET k f v\nHPEXPIREAT k 5 FIELDS 1 f\n",
 		},
-		"fields with deadlines that are taken away": {
-			rdb.KindHash,
-			Options{Target: Target{Major: 5}, FieldDeadline: func(int64) int64 { return 0 }},
-			[]rdb.Element{{A: []byte("f"), B: []byte("v"), DeadlineMS: 5}, el("g", "w")},
-			"HSET k f v g w\n",
-		},
 		"scores": {
 			rdb.KindZSet,
 			Options{},

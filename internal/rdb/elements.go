@@ -289,6 +289,11 @@ func (w *walker) member() error {
 // window away from under the first: then all of it is at hand.
 
 func (w *walker) pair() error {
+	return w.pairUntil(func() (int64, error) { return 0, nil })
+}
+
+// pairUntil is pair with a deadline behind the two.
+func (w *walker) pairUntil(deadline func() (int64, error)) error {
 	for {
 		moves := w.moves
 		f, err := w.readString(0)
@@ -299,8 +304,12 @@ func (w *walker) pair() error {
 		if err != nil {
 			return err
 		}
+		ms, err := deadline()
+		if err != nil {
+			return err
+		}
 		if w.moves == moves {
-			return w.emit(Element{A: f, B: v})
+			return w.emit(Element{A: f, B: v, DeadlineMS: ms})
 		}
 		w.pos = w.keep
 	}

@@ -91,25 +91,10 @@ func (w *walker) fieldTTLs() error {
 
 // valkeyField reads a field, its value and its deadline, -1 for none.
 func (w *walker) valkeyField() error {
-	for {
-		moves := w.moves
-		f, err := w.readString(0)
-		if err != nil {
-			return err
-		}
-		v, err := w.readString(1)
-		if err != nil {
-			return err
-		}
+	return w.pairUntil(func() (int64, error) {
 		at, err := w.readUint64()
-		if err != nil {
-			return err
-		}
-		if w.moves == moves {
-			return w.emit(Element{A: f, B: v, DeadlineMS: deadline(int64(at))})
-		}
-		w.pos = w.keep
-	}
+		return deadline(int64(at)), err
+	})
 }
 
 // parseDeadline reads the third value of a field in a listpack, 0 for none.
