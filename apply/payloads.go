@@ -45,7 +45,7 @@ func (p *payloads) rewrite(buf []byte, from, n int, spec *command.Spec, args [][
 	if err := p.ready(); err != nil {
 		return buf, n, err
 	}
-	taken := spec.Payloads(args, func(payload []byte) bool {
+	taken := spec.Payloads(args, func(_, payload []byte) bool {
 		stamp, ok := p.restorable(payload)
 		return ok && stamp == versionOf(payload)
 	})
@@ -76,9 +76,9 @@ func (p *payloads) rewrite(buf []byte, from, n int, spec *command.Spec, args [][
 // module is an error for a payload that is a module's, which must not be sent to a
 // target without modules: see accepts.
 func (p *payloads) module(spec *command.Spec, args [][]byte) (err error) {
-	spec.Payloads(args, func(payload []byte) bool {
+	spec.Payloads(args, func(key, payload []byte) bool {
 		if len(payload) > footer && rdb.KindOf(payload[0]) == rdb.KindModule && !p.target.takes.modules {
-			err = &noModuleError{moduleType(body(payload))}
+			err = &noModuleError{slices.Clone(key), payload[0], moduleType(body(payload))}
 		}
 		return err == nil
 	})
@@ -86,10 +86,14 @@ func (p *payloads) module(spec *command.Spec, args [][]byte) (err error) {
 }
 
 // noModuleError is a payload that the target cannot be given.
-type noModuleError struct{ module string }
+type noModuleError struct {
+	key    []byte
+	typ    byte
+	module string
+}
 
 func (e *noModuleError) Error() string {
-	return "brings a value of module type " + e.module + ", and the target has no modules loaded"
+	return fmt.Sprintf("key %q would be of type %s, a value of module type %s: %v", short(e.key), rdb.TypeName(e.typ), e.module, noModules)
 }
 
 func (p *payloads) restorable(payload []byte) (stamp int, ok bool) {

@@ -145,6 +145,29 @@ func TestAModuleValueInTheStreamStops(t *testing.T) {
 	r.want("before it", map[string]string{"0 GET before": "v", "0 EXISTS mod": "0"})
 }
 
+// With --on-reject continue it is left out, wherever it stands, and its key is doubtful.
+func TestAModuleValueInTheStreamIsAReject(t *testing.T) {
+	r, p := spooled(t, rdbFile("0007"))
+	value := string(rdb.AppendDump(nil, rdb.TypeModule2, moduleValue("", 10)[3:], 8))
+	p.write("SET before v").command("SLOTSRESTORE", "plain", "0", string(rdb.AppendDump(nil, rdb.TypeString, text("v"), 8)), "mod1", "0", value)
+	p.write("MULTI", "SET a v", "INCR n").command("RESTORE", "mod2", "0", value, "REPLACE").write("INCR n", "EXEC", "SET behind v").seal()
+	stop := r.stopped(Options{}, "module-unsupported")
+	for _, want := range []string{`"mod1"`, "tairtest_", rdb.TypeName(rdb.TypeModule2), "SLOTSRESTORE"} {
+		if !strings.Contains(stop.What, want) {
+			t.Errorf("stop: got %q, want %s named", stop.What, want)
+		}
+	}
+	for range 2 { // the second time, what was recorded tells
+		job := r.applyAll(Options{OnReject: RejectContinue})
+		if st := job.Status()[0]; st.Rejects != 2 || st.Doubtful != 3 {
+			t.Errorf("status: got %d rejects, %d doubtful, want 2, 3", st.Rejects, st.Doubtful)
+		}
+		r.want("beside them", map[string]string{
+			"0 GET before": "v", "0 EXISTS mod1 mod2 plain": "0", "0 GET a": "v", "0 GET n": "2", "0 GET behind": "v",
+		})
+	}
+}
+
 func TestAFunctionLibraryOfANewerSource(t *testing.T) {
 	code := "#!lua name=mylib\nredis.register_function('f', function() return 7 end)"
 	library := append([]byte{245}, text(code)...)

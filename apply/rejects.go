@@ -64,8 +64,8 @@ func (g *group) rejected(b *Batch, failed []resp.ExecError) (stop, err error) {
 	return g.rejectStop(rejects[0]), nil
 }
 
-// refuse handles a command that will never be accepted; its batch did not
-// happen. With RejectContinue it is left out from now on.
+// refuse handles a command that will never be accepted, or must not be sent; its batch
+// did not happen, or ends before it. With RejectContinue it is left out from now on.
 func (g *group) refuse(at batched, args [][]byte, cause resp.ServerError) error {
 	r := g.newReject(at, args, cause, false)
 	if g.onReject != RejectContinue {
@@ -75,7 +75,7 @@ func (g *group) refuse(at batched, args [][]byte, cause resp.ServerError) error 
 		return err
 	}
 	g.skip(r.Epoch)[at.end] = true
-	g.log.Warn("command rejected by the target", "epoch", r.Epoch, "offset", at.end, "db", r.DB, "command", ShowCommand(r.Command), "error", string(cause))
+	g.log.Warn("command rejected", "epoch", r.Epoch, "offset", at.end, "db", r.DB, "command", ShowCommand(r.Command), "error", string(cause))
 	return errAgain
 }
 

@@ -106,6 +106,11 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		alone:       sync.OnceValues(func() (string, error) { return g.alone(ctx) }),
 		held:        &g.held, derived: deriver{group: g.id, epoch: m.Epoch, known: &g.doubts},
 	}
+	if g.onReject == RejectContinue {
+		s.tr.refuse = func(c resp.Command, args [][]byte, why error) error {
+			return g.refuse(batched{end: c.End, db: int32(s.tr.db)}, args, resp.ServerError(why.Error()))
+		}
+	}
 	g.held.enter(m, false)
 	if err := g.wantHeld(ctx); err != nil {
 		return err

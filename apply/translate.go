@@ -42,6 +42,9 @@ type translator struct {
 	// alone tells whether no other group's keys can be on the target; why says what
 	// speaks against it.
 	alone func() (why string, err error)
+	// refuse leaves a command out for good that cannot be sent (--on-reject continue),
+	// and says what comes then; nil: it stops the group.
+	refuse func(c resp.Command, args [][]byte, why error) error
 	// knows asks the target whether it has a command that its version does not.
 	knows func(name string) (bool, error)
 
@@ -286,7 +289,11 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		var module *noModuleError
 		switch buf, n, err = t.payloads.rewrite(buf, len(b.buf), n, spec, args); {
 		case errors.As(err, &module):
-			return t.stop("module-unsupported", c, module.Error(), "load the module on the target, then start the same command again")
+			if t.refuse != nil {
+				return t.refuse(c, args, module)
+			}
+			return t.stop("module-unsupported", c, "cannot be replayed: "+module.Error(),
+				"load the module on the target, then start the same command again; or go on without the key by --on-reject continue, which lists it as doubtful")
 		case err != nil:
 			return err
 		}

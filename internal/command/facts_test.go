@@ -236,7 +236,13 @@ func TestPayloadsAreFound(t *testing.T) {
 				want := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w != f.Payload })
 				got := []string{}
 				own := command.Lookup(args[0])
-				own.Payloads(args, func(p []byte) bool { got = append(got, string(p)); return true })
+				own.Payloads(args, func(key, p []byte) bool {
+					if !slices.ContainsFunc(own.AppendKeys(nil, args), func(k []byte) bool { return string(k) == string(key) }) {
+						t.Errorf("%q: a payload is of %q, which is no key of it", words, key)
+					}
+					got = append(got, string(p))
+					return true
+				})
 				if !slices.Equal(got, want) || own.HasPayload(args) != (len(want) > 0) {
 					t.Errorf("%q: got payloads %q, want %q", words, got, want)
 				}
