@@ -2,9 +2,11 @@ package apply
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -178,31 +180,48 @@ func TestARejectIsShownWithoutItsValues(t *testing.T) {
 	}
 }
 
-// A bug of ours, here in a clock, ends its group with the place, and no other.
+// bugLog is a log that has a bug.
+type bugLog struct {
+	slog.Handler
+	bug func()
+}
+
+func (l bugLog) WithAttrs(a []slog.Attr) slog.Handler { return bugLog{l.Handler.WithAttrs(a), l.bug} }
+
+func (l bugLog) Handle(ctx context.Context, r slog.Record) error {
+	l.bug()
+	return l.Handler.Handle(ctx, r)
+}
+
+// A bug of ours, here in a clock or in a log, ends its group with the place, and no other.
 func TestAPanicStopsItsGroupWithThePlace(t *testing.T) {
 	for claim, tt := range map[string]struct {
 		frame, where string
 	}{
 		"in the translator": {"(*translator).data", "epoch 1, behind offset "},
 		"in the RDB phase":  {"(*snapshot).follow", "epoch 1, behind byte 0 of the RDB"},
+		"in the decoder":    {"(*snapshot).decode", "epoch 1, behind byte 0 of the RDB"}, // a goroutine beside the group's
 	} {
 		t.Run(claim, func(t *testing.T) {
 			r := bareRig(t, 2)
 			deadline := []byte("\xfc\xff\xff\xff\xff\xff\xff\x00\x00\x00\x01d\x01v") // of the key d
 			body := handRDB("k v")
-			body = append(append(body[:len(body)-9:len(body)-9], deadline...), 0xFF)
+			body = append(body[:len(body)-9:len(body)-9], deadline...)
+			body = append(body, rdb.TypeList, 1, 'l', 1, 1, 'x') // for which the target is probed
+			body = append(body, 0xFF)
 			body = binary.LittleEndian.AppendUint64(body, rdb.CRC64(0, body))
 			p := r.craftBegin(1, 1, spool.WriterOptions{})
 			p.rdb(body)
 			p.write("INCR n", "INCR n")
 			before := p.end
 			var met atomic.Bool
-			a := r.start(Options{Now: func() time.Time {
+			bug := func() {
 				if bytes.Contains(debug.Stack(), []byte(tt.frame)) && met.CompareAndSwap(false, true) {
 					panic("an injected bug")
 				}
-				return time.Now()
-			}})
+			}
+			r.log = slog.New(bugLog{r.log.Handler(), bug})
+			a := r.start(Options{Now: func() time.Time { bug(); return time.Now() }})
 			if tt.frame == "(*translator).data" {
 				a.reaches(t, before)
 				tt.where += before.String()
@@ -223,7 +242,7 @@ func TestAPanicStopsItsGroupWithThePlace(t *testing.T) {
 			p.seal()
 			other.seal()
 			r.applyAll(Options{}) // without the bug
-			r.want("begun again", map[string]string{"0 GET n": "3", "0 GET k": "v", "0 GET m": "1", "0 EXISTS d": "1"})
+			r.want("begun again", map[string]string{"0 GET n": "3", "0 GET k": "v", "0 GET m": "1", "0 EXISTS d l": "2"})
 		})
 	}
 }

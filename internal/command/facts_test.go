@@ -69,6 +69,7 @@ func (l *lab) effects() {
 // whether the key has changed in a way that goes by what it held.
 func (l *lab) effect(tr trial, i int, c change, o outcome) (counts bool) {
 	before, after, base := o.before[i], o.after[i], tr.base.after[i]
+	keeps := slices.Contains(tr.args, "KEEPTTL") && alike(after, base) // which is of no key's value
 	wrong := func(want any) {
 		l.t.Errorf("%q with %s in %s: got %s, want %v", tr.args, c.name, tr.keys[i], after, want)
 	}
@@ -79,7 +80,6 @@ func (l *lab) effect(tr trial, i int, c change, o outcome) (counts bool) {
 		}
 	case !o.dirty:
 	case effect == command.Sets:
-		keeps := slices.Contains(tr.args, "KEEPTTL") && alike(after, base)
 		if tr.base.dirty && !equal(after, base) && !keeps {
 			wrong(base)
 		}
@@ -93,7 +93,7 @@ func (l *lab) effect(tr trial, i int, c change, o outcome) (counts bool) {
 		}
 	default:
 		changed := !equal(before, after) || before != nil && before.dated != after.dated
-		return changed && tr.base.dirty && !equal(after, base)
+		return changed && tr.base.dirty && !equal(after, base) && !keeps
 	}
 	return false
 }
