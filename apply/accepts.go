@@ -110,8 +110,9 @@ func (a *accepts) String() string {
 	return restore
 }
 
-// accepts is what the target takes, found out once for each of its runs.
-func (j *Job) accepts(ctx context.Context, t target) (*accepts, error) {
+// accepts is what the target takes, found out once for each of its runs, by the first
+// group that asks.
+func (j *Job) accepts(ctx context.Context, g repl.GroupID, t target) (*accepts, error) {
 	j.probing.Lock()
 	defer j.probing.Unlock()
 	if a := j.probed; a != nil && j.probedRun == t.runID {
@@ -122,7 +123,7 @@ func (j *Job) accepts(ctx context.Context, t target) (*accepts, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	a, err := probeAccepts(ctx, conn, t, probeKey(j.o.Job))
+	a, err := probeAccepts(ctx, conn, t, probeKey(j.o.Job, g))
 	if err != nil {
 		return nil, fmt.Errorf("find out what the target takes: %w", err)
 	}
@@ -131,8 +132,14 @@ func (j *Job) accepts(ctx context.Context, t target) (*accepts, error) {
 	return a, nil
 }
 
-// probeKey is the key on which commands are tried.
-func probeKey(job spool.JobID) string { return keyPrefix + "probe:" + job.String() }
+// probeKey is the key on which commands are tried: of a group, because another one of
+// the job may be applied by another process.
+func probeKey(job spool.JobID, g repl.GroupID) string { return groupKey("probe", job, g) }
+
+// groupKey names a key that a group has for itself.
+func groupKey(kind string, job spool.JobID, g repl.GroupID) string {
+	return fmt.Sprintf("%s%s:%s:%04d", keyPrefix, kind, job, uint32(g))
+}
 
 // probeAccepts tries, on a key of ours that it removes again, what the version
 // of a server does not tell: a proxy, an account's rights or a renamed command
@@ -217,7 +224,7 @@ func (a *accepts) remove() string {
 // tempKey is the name under which a group writes a value that takes more than a
 // few commands, in the value's database. A group writes one at a time.
 func tempKey(job spool.JobID, g repl.GroupID) string {
-	return keyPrefix + "tmp:" + job.String() + ":" + fmt.Sprintf("%04d", uint32(g))
+	return groupKey("tmp", job, g)
 }
 
 // refusesPayload tells the refusals of RESTORE that concern the payload, and not

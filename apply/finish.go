@@ -55,7 +55,8 @@ type ClosingOptions struct {
 	Addr    string
 	Secret  resp.Secret
 	Job     spool.JobID
-	Timeout time.Duration // for one answer; 0 is 20 s
+	Groups  []repl.GroupID // of the job, as far as they are known: some may have no mark
+	Timeout time.Duration  // for one answer; 0 is 20 s
 }
 
 // Closing ends a job on a target: [Closing.Traces], [Closing.TakeOver],
@@ -183,23 +184,28 @@ func (c *Closing) scanOurs(ctx context.Context) (names []string, err error) {
 
 // TakeOver makes this process the owner of the marks, and ends the connections
 // of sessions that write outside them, and removes what those have left of a
-// value they were writing. It returns the marks as they stand then.
-// One that cannot be read has no owner and stays as it is.
+// value they were writing, in whichever database, also of groups without a mark.
+// It returns the marks as they stand then. One that cannot be read has no owner and
+// stays as it is.
 func (c *Closing) TakeOver(ctx context.Context, marks []GroupMark) (out []GroupMark, err error) {
 	defer func() { err = c.explain(ctx, err) }()
-	var temp []string // of big values that were cut short
+	groups := slices.Clone(c.o.Groups)
 	for _, m := range marks {
 		if _, err := ParseMark(m.Text); err == nil {
 			if m.Text, err = c.takeOver(ctx, m.Group); err != nil {
 				return nil, err
 			}
 		}
-		// By name, and so behind the token: what reads the mark later finds it.
-		if err := killNamed(ctx, c.conn, connName(c.o.Job, m.Group)); err != nil {
+		out, groups = append(out, m), append(groups, m.Group)
+	}
+	slices.Sort(groups)
+	var temp []string // of big values that were cut short
+	for _, g := range slices.Compact(groups) {
+		// By name, and so behind the token: what reads the mark later finds it, or none.
+		if err := killNamed(ctx, c.conn, connName(c.o.Job, g)); err != nil {
 			return nil, err
 		}
-		out = append(out, m)
-		temp = append(temp, tempKey(c.o.Job, m.Group))
+		temp = append(temp, tempKey(c.o.Job, g))
 	}
 	if len(temp) > 0 { // which nobody writes any more
 		if err := removeTemp(ctx, c.conn, c.target, temp); err != nil {

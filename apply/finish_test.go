@@ -236,3 +236,29 @@ func TestAMarkThatCannotBeReadIsRemovedAsItIs(t *testing.T) {
 		t.Error("put back: got no error, want the mark refused")
 	}
 }
+
+// What a group was writing is removed also where its mark is gone, from whichever
+// database it is in.
+func TestAValueThatAGroupWithoutAMarkWasWritingIsRemoved(t *testing.T) {
+	r := bareRig(t, 1)
+	r.craft(1, 1, "k v").seal()
+	r.applyAll(Options{})
+	for g, db := range map[repl.GroupID]int{1: 1, 7: 9} {
+		r.target.DoIn(t, db, "RPUSH", tempKey(r.job, g), "half")
+	}
+	r.target.DoIn(t, 9, "RPUSH", tempKey(spool.NewJobID(), 7), "of another job")
+	c, err := OpenClosing(t.Context(), ClosingOptions{Addr: r.target.Addr, Job: r.job, Groups: []repl.GroupID{1, 7}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	marks, err := c.TakeOver(t.Context(), r.traces(c).Marks)
+	if err != nil || len(marks) != 1 {
+		t.Fatalf("take over: got %v, %v, want the mark of group 1", marks, err)
+	}
+	for db, want := range map[int]int{0: 0, 1: 0, 9: 1} {
+		if got := r.target.DoIn(t, db, "KEYS", "tairlift:tmp:*").Strings(); len(got) != want {
+			t.Errorf("left in database %d: got %q, want %d keys", db, got, want)
+		}
+	}
+}

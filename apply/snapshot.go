@@ -374,7 +374,7 @@ func (s *snapshot) probe(ctx context.Context, e *rdb.Entry) (err error) {
 	if s.target.takes != nil || e.IsString && !e.Unread && (e.ExpireMS == 0 || s.target.setPXAT()) {
 		return nil
 	}
-	if s.target.takes, err = s.g.job.accepts(ctx, s.target); err == nil {
+	if s.target.takes, err = s.g.job.accepts(ctx, s.g.id, s.target); err == nil {
 		s.made = newNatively(s.target, madeBytes)
 	}
 	return err

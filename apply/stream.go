@@ -101,7 +101,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		skip:      g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
 		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush, onUnknown: g.job.o.OnUnknown,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
-		payloads:    &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.lane.target) }},
+		payloads:    &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.id, g.lane.target) }},
 		knows:       func(name string) (bool, error) { return g.job.knowsCommand(ctx, name) },
 		alone:       sync.OnceValues(func() (string, error) { return g.alone(ctx) }),
 		held:        &g.held, derived: deriver{group: g.id, epoch: m.Epoch, known: &g.doubts},

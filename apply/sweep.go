@@ -138,7 +138,7 @@ func (s *sweep) prepare(ctx context.Context) error {
 	if candidates.Len() == 0 {
 		return nil
 	}
-	if s.takes, err = s.g.job.accepts(ctx, s.g.lane.target); err != nil {
+	if s.takes, err = s.g.job.accepts(ctx, s.g.id, s.g.lane.target); err != nil {
 		return err
 	}
 	if err := s.scan(ctx, candidates); err != nil {

@@ -69,7 +69,7 @@ func TestHowAValueIsWritten(t *testing.T) {
 func TestAProbe(t *testing.T) {
 	r := bareRig(t, 1)
 	conn := r.target.Dial(t)
-	a, err := probeAccepts(t.Context(), conn, target{}, probeKey(r.job))
+	a, err := probeAccepts(t.Context(), conn, target{}, probeKey(r.job, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,4 +86,36 @@ func TestAProbe(t *testing.T) {
 	if _, err := probeAccepts(t.Context(), refusing{busy}, target{}, "k"); err != busy {
 		t.Errorf("probe of a busy target: got %v, want that it waits", err)
 	}
+}
+
+// ahead is a connection on which something happens ahead of a command, once.
+type ahead struct {
+	doer
+	word string
+	do   func()
+}
+
+func (a *ahead) Do(ctx context.Context, args ...string) (resp.Reply, error) {
+	if args[0] == a.word && a.do != nil {
+		a.do()
+		a.do = nil
+	}
+	return a.doer.Do(ctx, args...)
+}
+
+// Groups of one job that are applied by different processes do not take each other's
+// probe away.
+func TestProbesOfTwoGroupsAtOnce(t *testing.T) {
+	r := bareRig(t, 1)
+	other := r.target.Dial(t)
+	conn := &ahead{doer: r.target.Dial(t), word: "RENAME", do: func() {
+		if _, err := probeAccepts(t.Context(), other, target{}, probeKey(r.job, 2)); err != nil {
+			t.Error(err)
+		}
+	}}
+	a, err := probeAccepts(t.Context(), conn, target{}, probeKey(r.job, 1))
+	if err != nil || !a.renames() {
+		t.Errorf("probe beside another one: got %v, %v, want that the target has RENAME", a, err)
+	}
+	r.noTemp("behind both")
 }

@@ -145,7 +145,11 @@ func (f *finish) prepare(ctx context.Context) (err error) {
 			f.records[g.ID] = rec
 		}
 	}
-	f.closing, err = apply.OpenClosing(ctx, apply.ClosingOptions{Addr: f.target, Secret: f.o.TargetSecret, Job: f.f.rec.Job})
+	o := apply.ClosingOptions{Addr: f.target, Secret: f.o.TargetSecret, Job: f.f.rec.Job}
+	for _, g := range f.groups {
+		o.Groups = append(o.Groups, g.ID)
+	}
+	f.closing, err = apply.OpenClosing(ctx, o)
 	if err != nil {
 		return err
 	}
