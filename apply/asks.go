@@ -3,10 +3,12 @@ package apply
 import (
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/command"
+	"tairlift/internal/held"
 	"tairlift/internal/resp"
 )
 
@@ -18,20 +20,50 @@ import (
 //
 //	EXISTS counter		-> 0: the key is doubtful, and copied again
 //	INCR counter
+//	TIME			-> unless this was not late after all
+//
+// Of a batch that is executed late and has not asked, all of those keys are doubtful.
 //
 // That a key is new to the source too cannot be told from here; being doubtful
 // costs it no more than a copy. Nothing is asked while all deadlines are held,
 // which is so from the RDB until the group has caught up, nor for a group none of
 // whose keys ever had a deadline.
+//
+// No early death goes unnoticed between the two. A command that the source
+// executed at s counted on a key with the deadline D: s <= D, or the source would
+// have sent DEL first. The target was told D + held.Margin + e, where e is how wrong
+// D is dated, if it was a relative one. If it executes the command when its own
+// clock says T and the key is gone, then T > s + held.Margin + e. The command is
+// dated s + f, so that it is T - (s+f) > held.Margin + e - f old, which is more
+// than lateAge while f - e <= datingError. That holds wherever clocks run alike: an
+// absolute deadline has e = 0; a command that came in no later than the link takes
+// has f next to 0; of one that waited so long that a sample of the source's clock
+// overtook it, oldest is the time of the sample before, f <= 0. The target's clock
+// is in T itself, so one that is a little ahead of the source's makes batches late
+// and nothing else; one that is far ahead ends keys early, which is told (see
+// farAhead), and may be noticed or not.
 
-// lateAge is how old a batch may be when its answers come, that was fresh when
-// it was sent, before the keys it should have asked about are doubtful.
-const lateAge = 3 * time.Second
+const (
+	// behindAge is how old, by the source's clock, a batch may be when it is sent that
+	// does not ask, and a command whose deadline is written exact. It leaves the
+	// target time to execute what is not late.
+	behindAge = 400 * time.Millisecond
+	// lateAge is how old a batch may be when the target executes it.
+	lateAge = held.Margin - datingError
+	// datingError is how much later than it was a command may be dated, and a
+	// deadline earlier than it is.
+	datingError = 250 * time.Millisecond
+	// farAhead is how far a target's clock may be ahead before it counts for less
+	// than this machine's: with no more than the rest of lateAge, every batch would
+	// be late.
+	farAhead = lateAge / 2
+)
 
 // ask puts the questions into a batch.
 func (b *Batch) ask() error {
 	asks := map[int][]counted{}
-	if err := b.stateful(func(i int, a counted) { asks[i] = append(asks[i], a) }); err != nil {
+	exact := func(deadline int64) bool { return deadline < held.Free }
+	if err := b.stateful(exact, func(i int, a counted) { asks[i] = append(asks[i], a) }); err != nil {
 		return err
 	}
 	b.asked = true
@@ -72,10 +104,27 @@ type counted struct {
 	own bool // see isOwn
 }
 
+// tellTime makes a batch say when it was executed.
+func (b *Batch) tellTime() {
+	b.buf = resp.AppendCommandStrings(b.buf, "TIME")
+	b.added(1, b.end)
+	b.cmds[len(b.cmds)-1].tells = true
+}
+
+// told takes one of the two numbers that TIME answers.
+func (b *Batch) told(n int64) {
+	if b.executed == 0 {
+		b.executed = n * 1000 // seconds
+	} else {
+		b.executed += n / 1000 // microseconds of it
+	}
+}
+
 // stateful calls fn for each key whose value a command of the batch counts on,
 // ahead of the first one that does, unless the batch has written or asked for it
-// before.
-func (b *Batch) stateful(fn func(i int, a counted)) error {
+// before. passes tells of a deadline that the batch itself gives a key whether it
+// may have ended it within the batch.
+func (b *Batch) stateful(passes func(deadline int64) bool, fn func(i int, a counted)) error {
 	type name struct {
 		db  int32
 		key string
@@ -90,34 +139,67 @@ func (b *Batch) stateful(fn func(i int, a counted)) error {
 		}
 		// What renews says itself what it met, or is the one behind a SET.
 		whole := len(copies) > 0 && copies[0].from <= i || spec.Renews()
+		ms, ends := writtenDeadline(spec, args)
 		for k, key := range keys {
 			id := name{b.cmds[i].db, string(key)}
-			if known[id] {
-				continue
-			}
-			known[id] = true
-			if !whole && !spec.Effect(k).Overwrites() {
+			if !known[id] && !whole && !spec.Effect(k).Overwrites() {
 				fn(i, counted{slices.Clone(key), isOwn(spec, keys, k)})
 			}
+			known[id] = !ends || !passes(ms)
 		}
 	})
 }
 
-// mayBeGone tells whether keys of a batch may have died although the source has
-// renewed them: some deadline is exact, and the batch is older than that.
-func (s *streamer) mayBeGone(b *Batch, age time.Duration) bool {
+// writtenDeadline is the deadline that a command, as it is sent, gives its key.
+func writtenDeadline(spec *command.Spec, args [][]byte) (ms int64, ok bool) {
+	at := 2
+	switch {
+	case spec.Name == "PEXPIREAT" && len(args) == 3:
+	case spec.Name == "RESTORE" && slices.ContainsFunc(args[4:], func(a []byte) bool { return is(a, "ABSTTL") }):
+	case spec.Name == "SET" && len(args) == 5 && is(args[3], "PXAT"):
+		at = 4
+	default:
+		return 0, false
+	}
+	ms, err := strconv.ParseInt(string(args[at]), 10, 64)
+	return ms, err == nil
+}
+
+// mortal tells whether keys of a batch may have died although the source has
+// renewed them, if it is late: some deadline is exact.
+func (s *streamer) mortal(b *Batch) bool {
 	m := s.lane.Mark()
-	return m.Timed && m.TTL != DeadlinesHeld && b.oldest != math.MaxInt64 && s.tr.clock.sourceAge(b.oldest, s.g.now()) > age
+	return (m.Timed || b.timed) && m.TTL != DeadlinesHeld && b.oldest != math.MaxInt64
+}
+
+// age is how old a batch was, by the source's clock, when the target executed it, or
+// is now, where that is not known.
+func (s *streamer) age(b *Batch) time.Duration {
+	if b.executed == 0 {
+		return s.tr.clock.sourceAge(b.oldest, s.g.now())
+	}
+	age := time.Duration(b.executed-b.oldest) * time.Millisecond
+	if by := *s.lane.ahead; by > farAhead {
+		age -= by
+	}
+	return age
+}
+
+// wasLate tells whether the target executed a batch so late that keys may have died
+// before.
+func (s *streamer) wasLate(b *Batch) bool {
+	return s.mortal(b) && (b.late || s.age(b) > s.g.job.o.lateAge)
 }
 
 // late makes doubtful what a batch that was fresh when it was sent, and was
 // executed much later, counts on.
 func (s *streamer) late(b *Batch) error {
-	if b.asked || !s.mayBeGone(b, lateAge) {
+	if b.asked || !s.wasLate(b) {
 		return nil
 	}
 	var doubts []checkpoint.Doubt
-	err := b.stateful(func(i int, a counted) {
+	passed := func(deadline int64) bool { return b.executed == 0 || deadline <= b.executed }
+	err := b.stateful(passed, func(i int, a counted) {
 		doubts = append(doubts, checkpoint.Doubt{
 			Group: s.g.id, Epoch: s.lane.Mark().Epoch, DB: int(b.cmds[i].db), Key: a.key, Why: "late", Offset: b.cmds[i].end, Own: a.own,
 		})

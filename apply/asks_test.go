@@ -1,13 +1,71 @@
 package apply
 
 import (
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"tairlift/internal/held"
 	"tairlift/internal/resp"
 )
 
+// A batch counts on what its keys held before it, and on what it has written itself
+// where a deadline of its own may have ended that.
 func TestWhatABatchCountsOn(t *testing.T) {
+	now := time.Now().UnixMilli()
+	soon, far, kept := strconv.FormatInt(now-1, 10), strconv.FormatInt(now+1e6, 10), strconv.FormatInt(held.By(1).Hold(now-1), 10)
+	for _, tt := range []struct {
+		claim, cmds, want string
+	}{
+		{"each key once", "INCR a;INCR b;INCR a", "0:a 1:b"},
+		{"what was written before is there", "SET a 1;INCR a", ""},
+		{"unless its deadline has passed", "SET a 1;PEXPIREAT a " + soon + ";INCR a;INCR a", "2:a"},
+		{"the same of a key that was there", "INCR a;PEXPIREAT a " + soon + ";INCR a", "0:a 2:a"},
+		{"of one that is restored", "RESTORE a " + soon + " x REPLACE ABSTTL;APPEND a x", "1:a"},
+		{"of one that is set with it", "SET a 1 PXAT " + soon + ";APPEND a x", "1:a"},
+		{"not of one that ends later", "SET a 1;PEXPIREAT a " + far + ";INCR a", ""},
+		{"nor of one that is held back", "SET a 1;PEXPIREAT a " + kept + ";INCR a", ""},
+		{"written anew behind it", "SET a 1;PEXPIREAT a " + soon + ";SET a 2;INCR a", ""},
+	} {
+		var b Batch
+		b.begin(nil)
+		for line := range strings.SplitSeq(tt.cmds, ";") {
+			b.buf = resp.AppendCommandStrings(b.buf, strings.Fields(line)...)
+			b.added(1, 1)
+		}
+		var got []string
+		err := b.stateful(func(deadline int64) bool { return deadline <= now }, func(i int, a counted) {
+			got = append(got, strconv.Itoa(i)+":"+string(a.key))
+		})
+		if err != nil || strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: %s: got %q, %v, want %q", tt.claim, tt.cmds, got, err, tt.want)
+		}
+	}
+}
+
+// How old a batch was is the target's word, but for a clock that is far ahead.
+func TestTheAgeOfABatch(t *testing.T) {
+	for _, tt := range []struct {
+		ahead, at, want time.Duration
+	}{
+		{0, 700 * time.Millisecond, 700 * time.Millisecond},
+		{farAhead, 700 * time.Millisecond, 700 * time.Millisecond},
+		{-time.Minute, 700 * time.Millisecond, 700 * time.Millisecond},
+		{time.Minute, time.Minute + 20*time.Millisecond, 20 * time.Millisecond},
+	} {
+		s := &streamer{lane: &Lane{ahead: &tt.ahead}}
+		b := &Batch{oldest: 1_790_000_000_100}
+		executed := b.oldest + tt.at.Milliseconds()
+		b.told(executed / 1000)
+		b.told(executed % 1000 * 1000)
+		if got := s.age(b); got != tt.want {
+			t.Errorf("executed %s later, by a clock %s ahead: got %s, want %s", tt.at, tt.ahead, got, tt.want)
+		}
+	}
+}
+
+func TestWhichKeysACommandCountsOn(t *testing.T) {
 	for line, want := range map[string]string{
 		"INCR a": "a", "APPEND a x ; APPEND a y": "a", "HPERSIST a FIELDS 1 f": "a", "XTRIM a MAXLEN 5": "a",
 		"SET a 1 ; INCR a": "", "SETNX a 1": "", "MSET a 1 b 2": "", "GETSET a 1": "", "DEL a b": "", "RESTORE a 0 p REPLACE": "",
@@ -23,7 +81,7 @@ func TestWhatABatchCountsOn(t *testing.T) {
 			b.added(1, 1)
 		}
 		var got []string
-		err := b.stateful(func(_ int, a counted) { got = append(got, string(a.key)) })
+		err := b.stateful(func(int64) bool { return false }, func(_ int, a counted) { got = append(got, string(a.key)) })
 		if text := strings.Join(got, " "); err != nil || text != want {
 			t.Errorf("%s: got %q, %v, want %q", line, text, err, want)
 		}

@@ -30,7 +30,11 @@ type Batch struct {
 	held    bool  // a deadline in it is held back
 	timed   bool  // something in it may be given a deadline
 	asked   bool  // see ask
+	late    bool  // it was so already when it was sent; see lateAge
 	oldest  int64 // when the source executed the first of sources, at the earliest; ms since 1970
+	// executed is when the target executed it, by its own clock, in ms since 1970; 0 is
+	// not known.
+	executed int64
 }
 
 // batched is one command of a batch. Several may stem from one of the source.
@@ -43,6 +47,7 @@ type batched struct {
 	asks   bool // whether a key is there that a command behind it counts on
 	own    bool // that key: see isOwn
 	fields bool // it is of the times to live of fields, and answers -2 for one that is gone
+	tells  bool // when the batch is executed
 }
 
 // dbNone makes a batch select a database before its first command.
@@ -58,7 +63,7 @@ func (b *Batch) reset(db int) {
 	}
 	b.buf, b.cmds, b.db = b.buf[:0], b.cmds[:0], db
 	b.moved, b.sources = false, 0
-	b.held, b.timed, b.asked, b.oldest = false, false, false, math.MaxInt64
+	b.held, b.timed, b.asked, b.late, b.oldest, b.executed = false, false, false, false, math.MaxInt64, 0
 	clear(b.copies)
 	b.copies = b.copies[:0]
 }

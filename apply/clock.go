@@ -22,6 +22,9 @@ const (
 	// them: they waited while no link was there. Two samples of one link are a
 	// second apart.
 	waitGap = 1100 * time.Millisecond
+	// waitAge is how much later than the sample behind them bytes may come that the
+	// link did not hold back: they were written when they came.
+	waitAge = 100 * time.Millisecond
 )
 
 // add takes samples in the order of the spool. After a failover the new master
@@ -63,7 +66,9 @@ func (c *offsetClock) search(o repl.Offset) int {
 }
 
 // at dates the byte with offset o, received by capture at recv: source time in
-// Unix milliseconds, and how far the true time may lie before it.
+// Unix milliseconds, and how far the true time may lie before it. Of bytes that came
+// when they were written that is their time but for the link's; of those that the
+// link held back it is known between which samples they were written.
 func (c *offsetClock) at(o repl.Offset, recv time.Time) (ms int64, width time.Duration) {
 	n := len(c.samples)
 	if n == 0 {
@@ -86,9 +91,12 @@ func (c *offsetClock) at(o repl.Offset, recv time.Time) (ms int64, width time.Du
 		end := max(min(hi.SourceMicros, latest), lo.SourceMicros)
 		return end / 1000, time.Duration(end-lo.SourceMicros) * time.Microsecond
 	}
+	if latest < hi.SourceMicros+waitAge.Microseconds() {
+		return max(min(hi.SourceMicros, latest), lo.SourceMicros) / 1000, 0
+	}
 	t := hi.SourceMicros
 	if hi.Offset > lo.Offset {
 		t = lo.SourceMicros + int64(float64(gap)*float64(o-lo.Offset)/float64(hi.Offset-lo.Offset))
 	}
-	return max(min(t, latest), lo.SourceMicros) / 1000, 0
+	return t / 1000, time.Duration(t-lo.SourceMicros) * time.Microsecond
 }

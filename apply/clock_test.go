@@ -26,25 +26,26 @@ func TestOffsetClockDatesByTheSource(t *testing.T) {
 		width   time.Duration
 	}{
 		{"no sample: the time it was received", nil, 5, time.UnixMicro(base), 0, 0},
-		{"half way between two samples", steady, 1500, recv(60), 0.5, 0},
-		{"at a sample", steady, 4000, recv(60), 3, 0},
-		{"after a pause, never before the pause's end", steady, 2001, recv(60), 2, 0},
-		{"bytes that waited in the source's buffer keep their own time", steady, 1500, recv(300), 0.5, 0},
+		{"half way between two samples", steady, 1500, recv(60), 0.5, 500 * time.Millisecond},
+		{"at a sample", steady, 4000, recv(60), 3, time.Second},
+		{"after a pause, never before the pause's end", steady, 2001, recv(60), 2, time.Millisecond},
+		{"bytes that waited in the source's buffer keep their own time", steady, 1500, recv(300), 0.5, 500 * time.Millisecond},
+		{"bytes that came when the sample behind them did are not older", steady, 1500, recv(1.05), 1, 0},
 		{"received before it was interpolated to have been written", steady, 3900, recv(2.1), 2.1, 0},
 		{"behind the last sample: as received, by the source's clock", steady, 5000, recv(3.4), 3.4, 0},
 		{"before the first sample: not after it", steady, 10, recv(60), 0, 0},
 		{"between samples of a broken link: the later one", []spool.ClockSample{sample(0, 1000), sample(60, 2000)}, 1500, recv(61), 60, 60 * time.Second},
 		{"the same of a short break", []spool.ClockSample{sample(0, 1000), sample(2, 2000)}, 1500, recv(2.1), 2, 2 * time.Second},
 		{"received before the later one", []spool.ClockSample{sample(0, 1000), sample(60, 2000)}, 1500, recv(0.4), 0.4, 400 * time.Millisecond},
-		{"as they came, where samples are late", []spool.ClockSample{sample(0, 1000), sample(2, 2000)}, 1500, recv(1.9), 1, 0},
-		{"the old master's samples beyond the new one's are dropped", []spool.ClockSample{sample(0, 1000), sample(1, 9000), sample(2, 1100), sample(3, 2100)}, 1600, recv(9), 2.5, 0},
-		{"a sample carried into a new segment is not new", append(steady, sample(1, 2000), sample(2, 2000)), 4000, recv(60), 3, 0},
+		{"as they came, where samples are late", []spool.ClockSample{sample(0, 1000), sample(2, 2000)}, 1500, recv(1.9), 1.9, 0},
+		{"the old master's samples beyond the new one's are dropped", []spool.ClockSample{sample(0, 1000), sample(1, 9000), sample(2, 1100), sample(3, 2100)}, 1600, recv(9), 2.5, 500 * time.Millisecond},
+		{"a sample carried into a new segment is not new", append(steady, sample(1, 2000), sample(2, 2000)), 4000, recv(60), 3, time.Second},
 	} {
 		var c offsetClock
 		c.add(tt.samples)
 		ms, width := c.at(tt.offset, tt.recv)
 		want := (base + int64(tt.sec*1e6)) / 1000
-		if d := ms - want; d < -1 || d > 1 || width != tt.width {
+		if d := ms - want; d < -1 || d > 1 || width.Round(time.Millisecond) != tt.width {
 			t.Errorf("%s: got %d ms (%+d), width %s, want %d, width %s", tt.claim, ms, d, width, want, tt.width)
 		}
 	}

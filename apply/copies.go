@@ -59,8 +59,8 @@ func (s *streamer) putInPlace() error {
 	}
 	r.unanswered, r.wait = 0, r.first
 	s.g.status.update(func(st *Status) { st.Recopy = "" })
-	late := s.g.now().Sub(s.asked) > behindAge
-	if late { // what the source has renewed since is still to come
+	age := s.g.now().Sub(s.asked)
+	if age > s.g.job.o.behindAge { // what the source has renewed since is still to come
 		s.tr.hold(true)
 	}
 	var kept []checkpoint.Doubt
@@ -73,13 +73,14 @@ func (s *streamer) putInPlace() error {
 			d.Held = heldAbsent
 		case held.TooLate(v.DeadlineMS):
 			d.Held = heldTooLate
-		case late && firstField(v.Payload) != 0: // they are not held: the next answer may come in time
+		case age > fieldsLate && firstField(v.Payload) != 0: // they are not held: the next answer may come in time
 			continue
 		default:
 			if s.tr.caps.Hold.Holds(v.DeadlineMS) {
-				v.DeadlineMS, b.held = s.tr.caps.Hold.Hold(v.DeadlineMS), true
+				b.held = true
 				s.tr.held.note(s.tr.selection.To(d.DB), d.Key)
 			}
+			v.DeadlineMS = s.tr.caps.Hold.Hold(v.DeadlineMS)
 			b.timed = b.timed || v.DeadlineMS != 0 || firstField(v.Payload) != 0
 			err := b.copy(d, v, p.at.Offset, s.tr.payloads)
 			var u *native.UnsupportedError

@@ -74,7 +74,7 @@
 // held), and set exact by a pass once it has caught up, or at the spool's end. The
 // mark says how they stand. Deadlines that were exact before apply was away may have
 // passed since; a batch that is late asks, in its own EXEC, which of the keys it
-// counts on are there.
+// counts on are there, and each ends with TIME, which tells how late it is.
 //
 // Errors of the target are of three kinds. What passes (OOM, LOADING,
 // READONLY, a refused EXEC, a lost connection, ...) is waited for: the session

@@ -11,7 +11,8 @@ import (
 )
 
 // Deadlines of hash fields are not held back: a server bounds them to less than
-// what a held one takes, and no command finds the fields that bear one. So a field
+// what a held one takes, and no command finds the fields that bear one. Nor have they
+// a margin, which those within a payload could not be given. So a field
 // may die on the target, and with the last one its hash, although the source renews
 // it in what is still to come. Hashes that this may have happened to are doubtful
 // (fields), and copied again:
@@ -23,6 +24,8 @@ import (
 const (
 	// fieldsWithin is how far a group may be behind for its fields to be safe.
 	fieldsWithin = 24 * time.Hour
+	// fieldsLate is how old a command of times to live of fields may be.
+	fieldsLate = time.Second
 	// fieldGone is what such a command answers for a field that is not there.
 	fieldGone = -2
 )
@@ -71,7 +74,7 @@ func (s *snapshot) keepDoubts(c *chunk) error {
 // late makes the hash doubtful that a command of times to live of fields comes to,
 // if that is not fresh: the source executed it at ms, at the earliest.
 func (t *translator) late(spec *command.Spec, args [][]byte, ms int64, end repl.Offset) {
-	if t.clock.sourceAge(ms, t.now()) <= behindAge {
+	if t.clock.sourceAge(ms, t.now()) <= fieldsLate {
 		return
 	}
 	if all, _ := t.doubtful.counts(); all+len(t.doubts) >= maxWide {

@@ -11,22 +11,16 @@ import (
 // Deadlines are held back (package held) while a group is behind its source,
 // because a target expires keys by itself and the source may have renewed them
 // in what is still to come. Once the group has caught up, or at the end of an
-// offline spool, a pass sets them exact; see heldpass.go.
+// offline spool, a pass sets them exact, but for a margin; see heldpass.go.
 //
 // The mark says how deadlines stand. It says held, or mixed, from the EXEC on
 // that writes the first one held, and exact again only in a mark behind a whole
 // pass. So after any crash it is known whether a pass is due, and what it has
 // to do is told by the deadlines themselves.
 
-const (
-	// behindAge is how old, by the source's clock, a command may be whose deadline
-	// is written exact. It is what a key that is renewed in half its time to live
-	// must have left.
-	behindAge = time.Second
-	// caughtAge is how old the newest of a spool that is applied to its end may be
-	// for the group to have caught up. Capture dates an idle source once a second.
-	caughtAge = 3 * time.Second
-)
+// caughtAge is how old the newest of a spool that is applied to its end may be for
+// the group to have caught up. Capture dates an idle source once a second.
+const caughtAge = 3 * time.Second
 
 // sourceAge is how long ago, by the source's clock, that clock said ms: now is
 // this machine's, on which the samples may not have been taken.
@@ -150,12 +144,12 @@ func (t *translator) moves(spec *command.Spec, args [][]byte) {
 
 // hold makes the translator hold deadlines, or write them exact.
 func (t *translator) hold(on bool) {
-	t.caps.Hold = 0
+	t.caps.Hold = held.Exact
 	if on {
 		t.caps.Hold = held.By(t.group)
 	}
 }
 
-func (t *translator) holds() bool { return t.caps.Hold != 0 }
+func (t *translator) holds() bool { return t.caps.Hold != held.Exact }
 
 const tooLateHint = "a time to live of millions of years is none: PERSIST the key on the source, and mend what sets it; then " + newEpochHint

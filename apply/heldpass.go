@@ -32,14 +32,15 @@ func watchKeys(rtt time.Duration) int {
 
 // caughtUp tells whether deadlines may be exact from here on.
 func (s *streamer) caughtUp() bool {
-	ms := s.date(s.tr.batch.end)
+	ms, age := s.date(s.tr.batch.end), s.g.job.o.behindAge // or the next command holds again
 	if s.drained {
+		age = caughtAge
 		if due := s.g.due.Load(); due != nil && due.epoch == s.lane.Mark().Epoch && s.tr.batch.end >= due.offset {
 			return true
 		}
 		ms = s.tr.clock.newest(s.recv)
 	}
-	return ms != 0 && s.tr.clock.sourceAge(ms, s.g.now()) <= caughtAge
+	return ms != 0 && s.tr.clock.sourceAge(ms, s.g.now()) <= age
 }
 
 // settle takes some steps of the pass that sets held deadlines exact, if one is
@@ -144,6 +145,15 @@ func (s *streamer) findStep(ctx context.Context) error {
 	return nil
 }
 
+// outlast waits at the end of a spool until the deadlines that had passed before
+// are over by the margin as well.
+func (s *streamer) outlast(ctx context.Context) {
+	select {
+	case <-time.After(time.Until(s.passing)):
+	case <-ctx.Done():
+	}
+}
+
 // isHeld tells whether a deadline is one that this group holds.
 func (s *streamer) isHeld(deadline int64) bool {
 	g, _, ok := held.Decode(deadline)
@@ -166,10 +176,14 @@ func (s *streamer) retime(ctx context.Context, db int, keys [][]byte) error {
 			return 0, false
 		}
 		_, ms, _ := held.Decode(deadline)
+		written := held.Exact.Hold(ms)
 		if ms <= now {
 			seen.expired++
+			if left := time.Duration(written-now) * time.Millisecond; time.Until(s.passing) < left {
+				s.passing = time.Now().Add(left)
+			}
 		}
-		return ms, true
+		return written, true
 	})
 	if err != nil {
 		return err

@@ -104,6 +104,8 @@ type Options struct {
 	copyBytes    int64         // of doubtful keys copied again at a time; 0 is copyBytes
 	heldNames    int64         // keys of a group with held deadlines that are known by name; 0 is as many as a file takes
 	heldUnknown  bool          // those of the RDB are not
+	behindAge    time.Duration // 0 is behindAge
+	lateAge      time.Duration // 0 is lateAge
 }
 
 // Job applies the spool of several groups to one target.
@@ -169,6 +171,12 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.heldNames == 0 {
 		o.heldNames = math.MaxInt64
+	}
+	if o.behindAge == 0 {
+		o.behindAge = behindAge
+	}
+	if o.lateAge == 0 {
+		o.lateAge = lateAge
 	}
 	if o.chunkEntries == 0 {
 		o.chunkEntries = chunkEntries

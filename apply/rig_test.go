@@ -225,6 +225,9 @@ func (r *rig) options(o Options) Options {
 	if o.firstWait == 0 {
 		o.firstWait = time.Millisecond
 	}
+	if o.behindAge == 0 { // more than slow machines need
+		o.behindAge, o.lateAge = time.Second, 3*time.Second
+	}
 	o.Job, o.Log = r.job, r.log
 	if o.Groups == nil {
 		o.Groups = r.ids()

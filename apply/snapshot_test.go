@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"tairlift/internal/held"
 	"tairlift/internal/rdb"
 	"tairlift/internal/redistest"
 	"tairlift/internal/resp"
@@ -34,7 +35,7 @@ func sameKeys(t *testing.T, claim string, dst, src *redistest.Server) {
 				t.Fatalf("%s: %s in database %d: got %s, want %s", claim, k, db, got, want)
 			}
 			got, want := dst.DoIn(t, db, "PTTL", k).Int, src.DoIn(t, db, "PTTL", k).Int
-			if d := got - want; (got < 0) != (want < 0) || d < -2000 || d > 2000 {
+			if d := held.Off(got, want); (got < 0) != (want < 0) || d < -2000 || d > 2000 {
 				t.Fatalf("%s: PTTL of %s in database %d: got %d, want %d", claim, k, db, got, want)
 			}
 		}

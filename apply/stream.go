@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ type streamer struct {
 	asked    time.Time     // when the source was last asked for doubtful keys
 	rest     time.Duration // before it is asked again while apply is behind
 	drained  bool          // fill came to the end of the spool
+	passing  time.Time     // when the last of the deadlines is over that had passed when they were set exact
 }
 
 // flight is a batch whose EXEC was sent.
@@ -98,7 +100,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		group: g.id, epoch: m.Epoch, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
 		selection: g.job.o.Selection,
 		proveDB:   func(db int) error { return g.job.proveDB(ctx, db) },
-		skip:      g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts,
+		skip:      g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts, behindAge: g.job.o.behindAge,
 		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush, onUnknown: g.job.o.OnUnknown,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 		payloads:    &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.id, g.lane.target) }},
@@ -181,6 +183,9 @@ func (s *streamer) run(ctx context.Context) error {
 			}
 			if more {
 				continue
+			}
+			if cause != nil {
+				s.outlast(ctx)
 			}
 		}
 		if err := s.idle(cause != nil || ctx.Err() != nil); err != nil {
@@ -278,9 +283,16 @@ func (s *streamer) send(ctx context.Context) error {
 	if err := s.g.paced(ctx, int64(len(b.cmds)), int64(len(b.buf)), s.g.beat); err != nil {
 		return err
 	}
-	if s.mayBeGone(b, behindAge) {
-		if err := b.ask(); err != nil {
-			return err
+	if s.mortal(b) {
+		age := s.tr.clock.sourceAge(b.oldest, s.g.now())
+		b.late = age > s.g.job.o.lateAge
+		if age > s.g.job.o.behindAge {
+			if err := b.ask(); err != nil {
+				return err
+			}
+		}
+		if s.lane.ahead != nil {
+			b.tellTime()
 		}
 	}
 	f := &flight{batch: b, mark: s.markOf(b), seen: s.tr.seen}
@@ -319,10 +331,14 @@ func (s *streamer) land() error {
 	s.inflight = nil
 	var gone []int
 	failed, err := s.lane.Answer(f.mark, func(i int, n int64) {
-		if n > 0 || i >= len(f.batch.cmds) {
+		if i >= len(f.batch.cmds) {
 			return
 		}
 		c := &f.batch.cmds[i]
+		if c.tells {
+			f.batch.told(n)
+			return
+		}
 		if n == 0 && (c.renews || c.asks) || n == fieldGone && c.fields && (len(gone) == 0 || gone[len(gone)-1] != i) {
 			gone = append(gone, i)
 		}
@@ -345,6 +361,9 @@ func (s *streamer) land() error {
 		}
 		before = after
 		return s.g.derive(f.batch, s.tr.batch, &s.tr.txn)
+	}
+	if !s.wasLate(f.batch) {
+		gone = slices.DeleteFunc(gone, func(i int) bool { return f.batch.cmds[i].asks })
 	}
 	if err := s.g.missed(f.batch, gone); err != nil {
 		return err
@@ -451,7 +470,7 @@ func (s *streamer) refused(b *Batch, err error) error {
 	if perr != nil {
 		return perr
 	}
-	if string(args[0]) == "SELECT" || b.cmds[q.Index].asks { // ours, for commands that are not to blame
+	if string(args[0]) == "SELECT" || b.cmds[q.Index].asks || b.cmds[q.Index].tells { // ours, for commands that are not to blame
 		return connErr(err)
 	}
 	return s.g.refuse(b.cmds[q.Index], args, q.Err)

@@ -61,6 +61,8 @@ type translator struct {
 	derived  deriver
 	unnoted  bool // there were more doubtful keys than are noted
 	held     *heldKeys
+	// behindAge is up to which age a command's deadline is written exact.
+	behindAge time.Duration
 }
 
 // counts are what a stream was made of, beside the commands that were sent.
@@ -276,7 +278,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	exact, now := info.DeadlineMS != 0 && !t.holds(), time.Time{}
 	if exact {
 		now = t.now()
-		if t.clock.sourceAge(at, now)+width > behindAge { // from here on
+		if t.clock.sourceAge(at, now)+width > t.behindAge { // from here on
 			exact = false
 			t.hold(true)
 			buf, n, info, err = t.rewrite(spec, c, b.buf, raw, args, at)
@@ -310,7 +312,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	b.oldest = min(b.oldest, at-width.Milliseconds())
 	if info.DeadlineMS != 0 {
 		b.timed = true
-		if width > 0 {
+		if width > fineWidth {
 			t.wide(spec, raw, args, at, info, width, c.End)
 		}
 		switch {
@@ -395,9 +397,6 @@ func (t *translator) wide(spec *command.Spec, raw []byte, args [][]byte, at int6
 		return // an absolute one
 	}
 	t.reading.width = max(t.reading.width, width)
-	if width <= fineWidth {
-		return
-	}
 	if all, _ := t.doubtful.counts(); all+len(t.doubts) >= maxWide {
 		t.unnoted = true
 		return

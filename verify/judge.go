@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"tairlift/internal/held"
 	"tairlift/internal/rdb"
 )
 
@@ -168,7 +169,7 @@ func (j *judge) state(r *reading, i int, at moment) (state, error) {
 // ttl compares times to live, in ms, -1 for none. Both were asked for at the
 // same time, so what remains differs as the deadlines do. A deadline that is
 // the same moment by each server's own clock is right as well: it is what
-// PEXPIREAT carries over.
+// PEXPIREAT carries over. What apply adds to each is no drift.
 func (j *judge) ttl(src, dst int64, at moment) Class {
 	switch {
 	case src < 0 && dst < 0:
@@ -181,7 +182,7 @@ func (j *judge) ttl(src, dst int64, at moment) Class {
 	if !j.probe.dump {
 		return equal
 	}
-	drift := min(abs(src-dst), abs(src-dst+j.skew))
+	drift := min(abs(held.Off(dst, src)), abs(held.Off(dst, src+j.skew)))
 	if drift > (j.tolerance + at.slack).Milliseconds() {
 		return TTLDrift
 	}

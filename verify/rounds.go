@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"tairlift/internal/held"
 )
 
 // entry is a key that differed when it was last read.
@@ -92,7 +94,7 @@ func (r *run) expiring(src, dst state, now time.Time) bool {
 	if src.gone {
 		deadline = dst.deadline
 	}
-	window := r.o.TTLTolerance + 2*r.o.Interval
+	window := r.o.TTLTolerance + held.Margin + 2*r.o.Interval
 	return deadline != 0 && deadline-now.UnixMilli() < window.Milliseconds()
 }
 

@@ -22,7 +22,8 @@ What becomes of each command that can stand in a source's stream, on a new targe
 internal/command by ` + "`go test ./internal/command -run Docs -update`" + `, and a test compares both.
 
 - **as it is**: the same bytes. A relative time to live becomes the deadline that it meant at the source, however late it is applied; here the source
-  executed every command at 1700000000000 ms. While a group is behind, deadlines are held back: see [operations.md](operations.md).
+  executed every command at 1700000000000 ms. Deadlines of keys are given a margin of 800 ms, and held back while a group is behind, which is left out here:
+  see [operations.md](operations.md).
 - **not sent**: the position moves, and the command is counted (` + "`ignored_commands`" + `). So are commands on the keys ` + "`tairlift:*`" + ` and
   ` + "`DTS_REDIS_TIMESTAMP_HEARTBEAT*`" + `, in the full sync as well; of DEL, UNLINK, MSET, MSETNX and SLOTSRESTORE the other keys are sent.
 - **script**: EVAL with the keys named, for what an older target has no command for. It must be allowed to the target's account.
@@ -41,7 +42,7 @@ Known limits:
   doubtful and are copied again from the source. So are keys to which a script gives a relative time to live.
 - INCRBYFLOAT of a source before 6.0 is propagated as SET: it takes the key's time to live away on every replica, and here.
 - A script that failed at a source before 7.0 after it had written is propagated as it was, and fails on the target too: a ` + "`reject`" + `.
-- A deadline of a hash field is not held back while a group is behind: hashes that may have lost fields by that are doubtful (` + "`fields`" + `), and are copied
+- A deadline of a hash field is given no margin, nor held back while a group is behind: hashes that may have lost fields by that are doubtful (` + "`fields`" + `), and are copied
   again from the source. See Deadlines in [operations.md](operations.md).
 - A consumer of a stream that has read nothing yet is not propagated by any version: no replica has it, nor the target, and verify tells the difference.
 - XCLAIM of an entry that was deleted leaves it pending before 7.0, and drops it from then on; a library's functions need a target of 7.0.

@@ -13,8 +13,8 @@ type Caps struct {
 	AbsTTL bool
 	// Major and Minor are the target's version; Major 0 is unknown.
 	Major, Minor int
-	// Hold is how deadlines are held back on the target; zero: they are written as
-	// they are.
+	// Hold is what deadlines of keys on the target are moved by, to hold them back or
+	// by the margin; zero: they are written as they are.
 	Hold held.Shift
 	// Known are commands, in upper case, that the target has all the same, whatever
 	// its version says: a fork's, or one that was ported back.
@@ -138,7 +138,7 @@ func expire(unit int64, relative bool) rewriteFunc {
 		if err != nil {
 			return dst, 0, 0, err
 		}
-		if !relative && len(args) == 3 && !caps.Hold.Holds(ms) {
+		if !relative && len(args) == 3 && !caps.Hold.Moves(ms) {
 			return dst, 0, ms, nil
 		}
 		return appendExpireAt(dst, args[1], ms, caps), 1, ms, nil
@@ -321,7 +321,7 @@ func restore(s *Spec, dst []byte, args [][]byte, at int64, caps Caps) ([]byte, i
 	if err != nil {
 		return dst, 0, 0, err
 	}
-	if s.Name == "RESTORE" && replace && (absolute || ttl == 0) && !caps.Hold.Holds(ms) && (caps.AbsTTL || len(args) == 5) {
+	if s.Name == "RESTORE" && replace && (absolute || ttl == 0) && !caps.Hold.Moves(ms) && (caps.AbsTTL || len(args) == 5) {
 		return dst, 0, ms, nil
 	}
 	if !caps.AbsTTL {

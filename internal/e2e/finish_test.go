@@ -181,7 +181,7 @@ func TestStoppedAppliesThatWakeBehindAFinishNeverWrite(t *testing.T) {
 	r.rest()
 	last := state(4)
 	p := start(t, r.applyArgs(r.dir, "--state", last)...)
-	p.applied(r.dir, r.offsets(), "--state", last)
+	p.settled(r.dir, r.offsets(), "--state", last)
 	p.interrupt()
 	finish := []string{"finish", "--dir", r.dir, "--state", last}
 	run(t, exitRefused, finish...).says("not ready to be finished", "--force")
@@ -226,7 +226,7 @@ func TestStoppedAppliesThatWakeBehindAFinishNeverWrite(t *testing.T) {
 	// Reopened, it goes on from exactly there.
 	run(t, exitOK, append(finish, "--reopen")...)
 	p = start(t, r.applyArgs(r.dir, "--state", last)...)
-	p.applied(r.dir, r.offsets(), "--state", last)
+	p.settled(r.dir, r.offsets(), "--state", last)
 	p.interrupt()
 	r.tallied(writers, r.target)
 	for g := range r.sources {

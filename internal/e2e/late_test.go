@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"tairlift/internal/held"
 	"tairlift/internal/redistest"
 	"tairlift/internal/resp"
 )
@@ -91,7 +92,7 @@ func sameDeadlines(t *testing.T, target *redistest.Server, want map[string]int64
 	t.Helper()
 	got := deadlines(t, target, expiringKeys)
 	for _, k := range expiringKeys {
-		off := time.Duration(got[k]-want[k]) * time.Millisecond
+		off := time.Duration(held.Off(got[k], want[k])) * time.Millisecond
 		if (got[k] <= 0 || want[k] <= 0) && got[k] != want[k] || off.Abs() > tolerance {
 			t.Errorf("deadline of %q: got %d, want %d (0: none, -1: no such key), %s off", k, got[k], want[k], off)
 		}

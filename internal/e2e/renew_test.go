@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tairlift/internal/held"
 	"tairlift/internal/redistest"
 )
 
@@ -121,7 +122,7 @@ func sameKeys(t *testing.T, source, target *redistest.Server, keys []string) {
 	t.Helper()
 	want, got := deadlines(t, source, keys), deadlines(t, target, keys)
 	for _, k := range keys {
-		off := time.Duration(got[k]-want[k]) * time.Millisecond
+		off := time.Duration(held.Off(got[k], want[k])) * time.Millisecond
 		if (got[k] <= 0 || want[k] <= 0) && got[k] != want[k] || off.Abs() > tolerance {
 			t.Errorf("deadline of %q: got %d, want %d (0: none, -1: no such key), %s off", k, got[k], want[k], off)
 		}

@@ -17,7 +17,7 @@ type Skew struct {
 // largeSkew is what a person is told of.
 const largeSkew = time.Second
 
-const skewHint = "a key expires on the target by the target's own clock: set the clocks of all machines by NTP"
+const skewHint = "a key expires on the target by the target's own clock, and with one that is ahead before the source may renew it: set the clocks of all machines by NTP"
 
 // skew is what is known of a group's clocks.
 func (d *sides) skew() (s Skew) {

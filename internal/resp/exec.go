@@ -26,8 +26,9 @@ func (e ExecReply) Done() bool { return !e.Null && e.Err == "" }
 // of the connection: what EXEC itself answered is in the ExecReply.
 func (r *Reader) ReadExec() (ExecReply, error) { return r.ReadExecInts(nil) }
 
-// ReadExecInts is ReadExec that tells each reply which is an integer, or an
-// element of one that is an array, by the index of its command.
+// ReadExecInts is ReadExec that tells each reply which is an integer, and each
+// integer of one that is an array, by the index of its command. In an array the
+// text of an integer counts as one: TIME answers so.
 func (r *Reader) ReadExecInts(tell func(i int, n int64)) (ExecReply, error) {
 	if err := r.begin(); err != nil {
 		return ExecReply{}, err
@@ -67,6 +68,9 @@ func (r *Reader) ReadExecInts(tell func(i int, n int64)) (ExecReply, error) {
 	return rep, nil
 }
 
+// maxIntText is how long the text of an integer is at most.
+const maxIntText = 20
+
 // tellElements reads an array and tells those of its elements that are integers.
 func (r *Reader) tellElements(array replyHead, tell func(n int64)) error {
 	for range array.n {
@@ -74,8 +78,17 @@ func (r *Reader) tellElements(array replyHead, tell func(n int64)) error {
 		if err != nil {
 			return err
 		}
-		if e.typ == ':' {
+		switch {
+		case e.typ == ':':
 			tell(e.n)
+		case e.typ == '$' && !e.null && e.n <= maxIntText:
+			text, err := r.br.Peek(int(e.n))
+			if err != nil {
+				return err
+			}
+			if n, ok := parseInt(text); ok {
+				tell(n)
+			}
 		}
 		if err := r.skipBody(e, 2); err != nil {
 			return err

@@ -110,11 +110,12 @@ func TestReadBulkWithinKeepsNothingLarger(t *testing.T) {
 }
 
 func TestReadExecIntsTellsIntegersAndThoseInArrays(t *testing.T) {
-	for name, src := range sources("*5\r\n:7\r\n*4\r\n:-2\r\n$1\r\na\r\n*1\r\n:5\r\n:1\r\n*-1\r\n+OK\r\n*0\r\n+next\r\n") {
+	for name, src := range sources("*6\r\n:7\r\n*4\r\n:-2\r\n$1\r\na\r\n*1\r\n:5\r\n:1\r\n*-1\r\n+OK\r\n*0\r\n" +
+		"*4\r\n$10\r\n1790000000\r\n$-1\r\n$21\r\n111111111111111111111\r\n$2\r\n-5\r\n+next\r\n") {
 		r := NewReader(src)
 		var got []string
 		rep, err := r.ReadExecInts(func(i int, n int64) { got = append(got, fmt.Sprintf("%d:%d", i, n)) })
-		if want := "0:7 1:-2 1:1"; err != nil || rep.N != 5 || strings.Join(got, " ") != want {
+		if want := "0:7 1:-2 1:1 5:1790000000 5:-5"; err != nil || rep.N != 6 || strings.Join(got, " ") != want {
 			t.Errorf("%s: got %v of %d replies, %v, want %s", name, got, rep.N, err, want)
 		}
 		wantNext(t, r)

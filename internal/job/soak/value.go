@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tairlift/internal/held"
 	"tairlift/internal/resp"
 )
 
@@ -45,7 +46,7 @@ type deadline struct {
 const lax = time.Second
 
 func (d *deadline) holds(ms int64) bool {
-	return d.from-lax.Milliseconds() <= ms && ms <= d.to+lax.Milliseconds()
+	return held.Off(ms, d.from) >= -lax.Milliseconds() && held.Off(ms, d.to) <= lax.Milliseconds()
 }
 
 // content is the whole value in a form that can be compared.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tairlift/internal/held"
 	"tairlift/internal/redistest"
 	"tairlift/internal/resp"
 )
@@ -164,7 +165,7 @@ func pairs(r resp.Reply) map[string]resp.Reply {
 }
 
 // Differences of two keyspaces, a line each, in order; at most limit of them. slack
-// is how far deadlines of the same key may be apart.
+// is how far deadlines of the same key may be apart, beyond apply's margin.
 func Differences(got, want map[string]Value, slack time.Duration, limit int) []string {
 	var out []string
 	for key, w := range want {
@@ -173,7 +174,7 @@ func Differences(got, want map[string]Value, slack time.Duration, limit int) []s
 			out = append(out, fmt.Sprintf("%q is missing: want %s", key, w))
 		case g.Type != w.Type || !slices.Equal(g.Elements, w.Elements):
 			out = append(out, fmt.Sprintf("%q: got %s, want %s", key, g, w))
-		case (g.DeadlineMS == 0) != (w.DeadlineMS == 0), max(g.DeadlineMS-w.DeadlineMS, w.DeadlineMS-g.DeadlineMS) > slack.Milliseconds():
+		case (g.DeadlineMS == 0) != (w.DeadlineMS == 0), max(held.Off(g.DeadlineMS, w.DeadlineMS), -held.Off(g.DeadlineMS, w.DeadlineMS)) > slack.Milliseconds():
 			out = append(out, fmt.Sprintf("%q: got deadline %d, want %d", key, g.DeadlineMS, w.DeadlineMS))
 		}
 	}

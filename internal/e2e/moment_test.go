@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tairlift/internal/redistest"
+)
+
+// Keys that the source renews in the last moment of their life, by commands that
+// silently begin a new one where there is none, live on behind a target that is as
+// late as that: nothing of them is lost.
+func TestKeysThatAreRenewedInTheLastMoment(t *testing.T) {
+	t.Parallel()
+	source, target := redistest.Source(t, backlog), redistest.Target(t)
+	const (
+		lag    = 250 * time.Millisecond
+		last   = 150 * time.Millisecond
+		rounds = 4
+	)
+	link := redistest.NewProxy(t, target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+		if strings.EqualFold(string(args[0]), "EXEC") {
+			time.Sleep(lag) // of the link
+		}
+		return redistest.Pass()
+	})
+	r := &rig{t: t, dir: t.TempDir() + "/job", sources: []*redistest.Server{source}, target: target}
+	source.Do(t, "SET", "begin", "v", "EX", "1000")
+	p := start(t, append([]string{"sync", "--dir", r.dir, "--target", link.Addr}, r.groups()...)...)
+	conn := source.Dial(t)
+	renew := func(n int, ttl string) (alive bool) {
+		text := strconv.Itoa(n)
+		cmds := [][]string{{"MULTI"}} // they are one batch, which no other one holds up
+		for _, args := range [][]string{
+			{"INCR", "counter"}, {"APPEND", "text", text}, {"RPUSH", "list", text}, {"HSET", "hash", text, "v"}, {"SADD", "set", text}, {"ZADD", "zset", text, text},
+		} {
+			cmds = append(cmds, args, []string{"PEXPIRE", args[1], ttl})
+		}
+		for _, args := range append(cmds, []string{"EXEC"}) {
+			reply, err := conn.Do(t.Context(), args...)
+			if err != nil {
+				t.Fatalf("%q: %v", args, err)
+			}
+			if len(reply.Elems) > 0 {
+				alive = reply.Elems[0].Int > 1
+			}
+		}
+		return alive
+	}
+	n := 1
+	renew(n, "600")
+	p.settled(r.dir, r.offsets())
+	for renewed := 0; renewed < rounds; n++ {
+		source.Wait(t, "the last moment of the counter", func() bool {
+			return source.Do(t, "PTTL", "counter").Int <= last.Milliseconds() // or it is gone, and begins anew on both
+		})
+		if renew(n, "600") {
+			renewed++
+		}
+		p.alive()
+	}
+	renew(n, "1000000")
+	p.untilStatus("the end, without doubts", r.dir, func(s status) bool {
+		return reached(s, r.offsets(), func(g groupStatus) *int64 { return g.Applied }) && *s.Groups[0].Doubtful == 0
+	})
+	want, got := keyspaces(t, source, target)
+	if diff := cmp.Diff(want, got, within(tolerance)); diff != "" {
+		t.Errorf("keyspace (-source +target):\n%s", diff)
+	}
+	p.interrupt()
+}
