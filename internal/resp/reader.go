@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -134,36 +135,94 @@ func (r *Reader) SkipReply() (typ byte, err error) {
 // ReadBulk reads a reply that is a bulk or null and appends the bulk to dst. An
 // error reply is a ServerError, any other type an ErrProtocol.
 func (r *Reader) ReadBulk(dst []byte) (b []byte, null bool, err error) {
-	b, null, _, err = r.ReadBulkWithin(dst, MaxBulk)
+	b, null, _, err = r.ReadOrOpenBulk(dst, math.MaxInt64)
 	return b, null, err
 }
 
 // ReadBulkWithin is ReadBulk that reads a bulk of more than limit bytes and
 // keeps nothing of it. size is that of the bulk, kept or not.
 func (r *Reader) ReadBulkWithin(dst []byte, limit int64) (b []byte, null bool, size int64, err error) {
+	b, null, open, err := r.ReadOrOpenBulk(dst, limit)
+	if open == nil {
+		return b, null, int64(len(b) - len(dst)), err
+	}
+	return b, false, open.Size, open.Close()
+}
+
+// ReadOrOpenBulk is ReadBulk that leaves a bulk of more than limit bytes to be
+// read from open as it arrives; else open is nil.
+func (r *Reader) ReadOrOpenBulk(dst []byte, limit int64) (b []byte, null bool, open *Bulk, err error) {
 	if err := r.begin(); err != nil {
-		return dst, false, 0, err
+		return dst, false, nil, err
 	}
 	h, err := r.head()
 	if err != nil {
-		return dst, false, 0, r.fail(err)
+		return dst, false, nil, r.fail(err)
 	}
 	switch {
 	case h.typ == '-':
-		return dst, false, 0, ServerError(h.line)
+		return dst, false, nil, ServerError(h.line)
 	case h.null && h.typ != '*':
-		return dst, true, 0, nil
+		return dst, true, nil, nil
 	case h.typ != '$':
-		return dst, false, 0, r.fail(fmt.Errorf("%w: expected a bulk reply, got type %q", ErrProtocol, h.typ))
+		return dst, false, nil, r.fail(fmt.Errorf("%w: expected a bulk reply, got type %q", ErrProtocol, h.typ))
 	case h.n > limit:
-		b, err = dst, r.skipBody(h, 0)
-	default:
-		b, err = r.bulk(dst, int(h.n))
+		r.err = errOpen
+		return dst, false, &Bulk{Size: h.n, r: r, left: h.n}, nil
 	}
+	if b, err = r.bulk(dst, h.n); err != nil {
+		return dst, false, nil, r.fail(err)
+	}
+	return b, false, nil, nil
+}
+
+// errOpen meets whoever reads a reply before a Bulk is closed.
+var errOpen = errors.New("the bulk before this reply is still open")
+
+// Bulk is a bulk reply that is read as it arrives. Close must be called before
+// the next reply is read.
+type Bulk struct {
+	Size int64
+	r    *Reader
+	left int64
+	err  error
+}
+
+// Read reads the bulk's bytes, and io.EOF behind them.
+func (b *Bulk) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := b.r.br.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	b.err = err
+	return n, err
+}
+
+// Close drops what is left of the bulk. Its error is that of the connection,
+// which Read may have met before.
+func (b *Bulk) Close() error {
+	r := b.r
+	if r.err != errOpen { // closed before
+		return nil
+	}
+	err := b.err
+	if err == nil {
+		if err = r.discard(b.left); err == nil {
+			err = r.lineEnd()
+		}
+	}
+	b.left, r.err = 0, nil
 	if err != nil {
-		return dst, false, 0, r.fail(err)
+		return r.fail(err)
 	}
-	return b, false, h.n, nil
+	return nil
 }
 
 // begin waits for a reply's first byte, before which an error costs nothing.
@@ -221,7 +280,7 @@ func (r *Reader) head() (replyHead, error) {
 		case n == -1:
 			h.null = true
 			return h, nil
-		case n >= 0 && (h.typ == '$' && n <= MaxBulk || h.typ == '*' && n <= maxElems):
+		case n >= 0 && (h.typ == '$' || n <= maxElems):
 			return h, nil
 		}
 	}
@@ -241,7 +300,7 @@ func (r *Reader) reply(depth int) (Reply, error) {
 	case h.typ == ':':
 		rep.Int = h.n
 	case h.typ == '$':
-		rep.Str, err = r.bulk(make([]byte, 0, min(h.n, grow)), int(h.n))
+		rep.Str, err = r.bulk(make([]byte, 0, min(h.n, grow)), h.n)
 	case h.typ == '*':
 		if depth == maxDepth {
 			return Reply{}, fmt.Errorf("%w: reply nested deeper than %d", ErrProtocol, maxDepth)
@@ -263,7 +322,10 @@ func (r *Reader) skipBody(h replyHead, depth int) error {
 	switch {
 	case h.null:
 	case h.typ == '$':
-		if _, err := r.br.Discard(int(h.n)); err != nil {
+		if err := bounded(h.n); err != nil {
+			return err
+		}
+		if err := r.discard(h.n); err != nil {
 			return err
 		}
 		return r.lineEnd()
@@ -284,9 +346,33 @@ func (r *Reader) skipBody(h replyHead, depth int) error {
 	return nil
 }
 
-// bulk appends n bytes to dst, never reserving much more than has arrived.
-func (r *Reader) bulk(dst []byte, n int) ([]byte, error) {
+// bounded refuses a bulk that no sane server sends, where it is not opened.
+func bounded(size int64) error {
+	if size > MaxBulk {
+		return fmt.Errorf("%w: a bulk of %d bytes, expected %d at most", ErrProtocol, size, MaxBulk)
+	}
+	return nil
+}
+
+// discard drops n bytes.
+func (r *Reader) discard(n int64) error {
 	for n > 0 {
+		step, err := r.br.Discard(int(min(n, math.MaxInt32)))
+		if err != nil {
+			return err
+		}
+		n -= int64(step)
+	}
+	return nil
+}
+
+// bulk appends a bulk of size bytes to dst, never reserving much more than has
+// arrived.
+func (r *Reader) bulk(dst []byte, size int64) ([]byte, error) {
+	if err := bounded(size); err != nil {
+		return nil, err
+	}
+	for n := int(size); n > 0; {
 		step := min(n, grow)
 		at := len(dst)
 		if cap(dst)-at < step {

@@ -109,6 +109,75 @@ func TestReadBulkWithinKeepsNothingLarger(t *testing.T) {
 	}
 }
 
+func TestAnOpenBulkIsReadAsItArrives(t *testing.T) {
+	const in = "$4\r\nkept\r\n$12\r\nread whole\r\n\r\n$5\r\nabcde\r\n$3\r\nxyz\r\n$-1\r\n-ERR no\r\n+next\r\n"
+	for name, src := range sources(in) {
+		r := NewReader(src)
+		kept, _, open, err := r.ReadOrOpenBulk([]byte("<"), 4)
+		if string(kept) != "<kept" || open != nil || err != nil {
+			t.Fatalf("%s: as large as the limit: got %q, open %v, %v, want all of it", name, kept, open, err)
+		}
+		if _, _, open, err = r.ReadOrOpenBulk(nil, 4); open == nil || open.Size != 12 || err != nil {
+			t.Fatalf("%s: larger: got %v, %v, want 12 bytes open", name, open, err)
+		}
+		if _, err := r.ReadReply(); err != errOpen {
+			t.Errorf("%s: a reply from within a bulk: got %v, want %v", name, err, errOpen)
+		}
+		if b, err := io.ReadAll(open); string(b) != "read whole\r\n" || err != nil {
+			t.Errorf("%s: read whole: got %q, %v", name, b, err)
+		}
+		for range 2 {
+			if err := open.Close(); err != nil {
+				t.Errorf("%s: close: %v", name, err)
+			}
+		}
+		_, _, open, _ = r.ReadOrOpenBulk(nil, 4)
+		var two [2]byte
+		if _, err := io.ReadFull(open, two[:]); string(two[:]) != "ab" || err != nil {
+			t.Errorf("%s: read in part: got %q, %v", name, two, err)
+		}
+		if err := open.Close(); err != nil {
+			t.Errorf("%s: close in the middle: %v", name, err)
+		}
+		if b, null, open, err := r.ReadOrOpenBulk(nil, 4); string(b) != "xyz" || null || open != nil || err != nil {
+			t.Errorf("%s: smaller: got %q, null %v, open %v, %v", name, b, null, open, err)
+		}
+		if _, null, open, err := r.ReadOrOpenBulk(nil, 4); !null || open != nil || err != nil {
+			t.Errorf("%s: null: got %v, open %v, %v", name, null, open, err)
+		}
+		if _, _, open, err := r.ReadOrOpenBulk(nil, 4); !HasCode(err, "ERR") || open != nil {
+			t.Errorf("%s: refused: got %v, open %v", name, err, open)
+		}
+		wantNext(t, r)
+	}
+}
+
+// An opened bulk has no bound, and one that breaks off ends the connection.
+func TestAnOpenBulkThatBreaksOff(t *testing.T) {
+	for _, in := range []string{"$8589934592\r\nabc", "$5\r\nabcde", "$5\r\nabcdeXX+next\r\n"} {
+		for _, readAll := range []bool{false, true} {
+			r := NewReader(strings.NewReader(in))
+			_, _, open, err := r.ReadOrOpenBulk(nil, 4)
+			if open == nil || err != nil {
+				t.Fatalf("%q: got %v, %v, want it open", in, open, err)
+			}
+			if readAll {
+				_, _ = io.Copy(io.Discard, open)
+			}
+			want := io.ErrUnexpectedEOF
+			if strings.Contains(in, "next") {
+				want = ErrProtocol
+			}
+			if err := open.Close(); !errors.Is(err, want) {
+				t.Errorf("%q: close: got %v, want %v", in, err, want)
+			}
+			if _, err := r.ReadReply(); !errors.Is(err, want) {
+				t.Errorf("%q: a later reply: got %v, want %v", in, err, want)
+			}
+		}
+	}
+}
+
 func TestReadExecIntsTellsIntegersAndThoseInArrays(t *testing.T) {
 	for name, src := range sources("*6\r\n:7\r\n*4\r\n:-2\r\n$1\r\na\r\n*1\r\n:5\r\n:1\r\n*-1\r\n+OK\r\n*0\r\n" +
 		"*4\r\n$10\r\n1790000000\r\n$-1\r\n$21\r\n111111111111111111111\r\n$2\r\n-5\r\n+next\r\n") {
