@@ -49,6 +49,11 @@
 //		return nil
 //	})
 //
+// or by a DumpReader as it arrives, if it is too big to hold:
+//
+//	d, err := rdb.NewDumpReader(r, size)
+//	kind, n, err := d.Elements(fn)
+//
 // The formats are those of rdb.c, cluster.c (DUMP), ziplist.c, listpack.c,
 // intset.c, zipmap.c, t_stream.c and t_hash.c of Redis: RDB versions 1 to 12, and of any
 // later one (Valkey 9 has 80) what has the types and opcodes of these.

@@ -3,6 +3,7 @@ package rdb
 import (
 	"bytes"
 	"io"
+	"slices"
 	"testing"
 	"testing/iotest"
 )
@@ -53,11 +54,21 @@ func FuzzDecoder(f *testing.F) {
 	})
 }
 
-// FuzzElements decodes any bytes as a body: what it accepts, the decoder must
-// find the same end of.
+// FuzzElements decodes any bytes as a body, whole and as a payload that arrives,
+// which must agree: what it accepts, the decoder must find the same end of.
 func FuzzElements(f *testing.F) {
 	f.Fuzz(func(t *testing.T, typ byte, body []byte) {
-		if _, err := collect(typ, body); err != nil {
+		want, werr := collect(typ, body)
+		p := AppendDump(nil, typ, body, 80)
+		d, err := NewDumpReader(iotest.OneByteReader(bytes.NewReader(p)), int64(len(p)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := collectDump(narrowDump(d))
+		if (err == nil) != (werr == nil) || err == nil && !slices.Equal(got, want) {
+			t.Errorf("type %d, body %q: arriving: got %.500q, %v, whole: %.500q, %v", typ, body, got, err, want, werr)
+		}
+		if werr != nil {
 			return
 		}
 		data := newFile("0080").raw(typ, "k", body).end()
