@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -41,6 +42,9 @@ func (k kind) String() string {
 // between servers when the values do not.
 const dumpFooter = 10
 
+// wholeString bounds the payload of a string whose text is held.
+const wholeString = 64 << 10
+
 // digester digests DUMP payloads. It is used by one goroutine.
 type digester struct {
 	seed  uint64
@@ -51,6 +55,7 @@ type digester struct {
 	buf   []byte
 	regs  [hllRegisters]byte
 	isHLL bool
+	text  *xxh3.Hasher // of a string that comes in pieces
 }
 
 func newDigester(seed uint64) *digester {
@@ -62,28 +67,45 @@ func newDigester(seed uint64) *digester {
 var errShort = errors.New("dump payload is too short")
 
 // of digests a payload. When it cannot be decoded, the digest is of its bytes
-// and err says why.
+// without the footer, and err says why.
 func (d *digester) of(payload []byte) (digest, error) {
-	if len(payload) <= dumpFooter {
-		return d.opaque(payload), errShort
+	raw := payload[:max(len(payload)-dumpFooter, 0)]
+	switch {
+	case len(raw) == 0:
+		return d.opaque(raw), errShort
+	case raw[0] == rdb.TypeString && len(raw) > wholeString: // it may be compressed, and large
+		f := d.arriving(bytes.NewReader(payload), int64(len(payload)))
+		return f.said, f.err
 	}
 	typ, body, _, err := rdb.ParseDump(payload)
 	if err != nil {
-		return d.opaque(payload), err
+		return d.opaque(raw), err
 	}
-	d.kind, d.sum, d.size, d.isHLL = rdb.KindOf(typ), xxh3.Uint128{}, 0, false
-	k, n, err := rdb.Elements(typ, body, d.each)
+	d.begin(typ)
+	_, n, err := rdb.Elements(typ, body, d.each)
 	if err != nil {
-		return d.opaque(payload[:len(payload)-dumpFooter]), err
+		return d.opaque(raw), err
 	}
-	out := digest{kind: kind(k), count: n, hi: d.sum.Hi, lo: d.sum.Lo}
-	if k == rdb.KindString {
+	return d.end(n), nil
+}
+
+// begin begins a value, end ends it; n is the number of its elements.
+func (d *digester) begin(typ byte) {
+	d.kind, d.sum, d.size, d.isHLL = rdb.KindOf(typ), xxh3.Uint128{}, 0, false
+	if d.text != nil {
+		d.text.Reset()
+	}
+}
+
+func (d *digester) end(n int64) digest {
+	out := digest{kind: kind(d.kind), count: n, hi: d.sum.Hi, lo: d.sum.Lo}
+	if d.kind == rdb.KindString {
 		out.count = d.size
 		if d.isHLL {
 			out.kind, out.count = kindHLL, hllRegisters
 		}
 	}
-	return out, nil
+	return out
 }
 
 func (d *digester) opaque(b []byte) digest {
@@ -104,7 +126,12 @@ func (d *digester) typeName(name []byte) digest {
 func (d *digester) element(e rdb.Element) error {
 	switch d.kind {
 	case rdb.KindString:
+		first := d.size == 0
 		d.size += int64(len(e.A))
+		if e.More || !first {
+			d.piece(e)
+			return nil
+		}
 		b := e.A
 		if len(b) >= hllHeader && string(b[:4]) == "HYLL" && hllRegistersOf(b, &d.regs) {
 			d.isHLL, b = true, d.regs[:]
@@ -130,6 +157,17 @@ func (d *digester) element(e rdb.Element) error {
 		return d.stream(e)
 	}
 	return nil
+}
+
+// piece digests a part of a string that is too long for a HyperLogLog.
+func (d *digester) piece(e rdb.Element) {
+	if d.text == nil {
+		d.text = xxh3.NewSeed(d.seed)
+	}
+	_, _ = d.text.Write(e.A) // it never fails
+	if !e.More {
+		d.sum = d.text.Sum128()
+	}
 }
 
 func (d *digester) hash(b []byte) xxh3.Uint128 { return xxh3.Hash128Seed(b, d.seed) }

@@ -1,13 +1,16 @@
 package verify
 
 import (
+	"bytes"
+	"io"
 	"testing"
+	"testing/iotest"
 
 	"tairlift/internal/rdb"
 )
 
 // What a hostile server sends must not crash the digester, and a digest must
-// not depend on what was digested before.
+// not depend on what was digested before, nor on whether the payload was held.
 func FuzzDigest(f *testing.F) {
 	f.Add(byte(rdb.TypeString), []byte("\x03abc"))
 	f.Add(byte(rdb.TypeHash), []byte("\x01\x01f\x01v"))
@@ -20,7 +23,31 @@ func FuzzDigest(f *testing.F) {
 		if a != b || (errA == nil) != (errB == nil) {
 			t.Errorf("two digests of one payload: %v (%v) and %v (%v)", a, errA, b, errB)
 		}
+		c := used.arriving(bytes.NewReader(p), int64(len(p)))
+		if c.said != a || (c.err == nil) != (errA == nil) || c.raw != used.opaque(p[:len(p)-dumpFooter]) || c.typ != typ {
+			t.Errorf("digest of a payload that arrived: %+v, of one that is held %v (%v)", c, a, errA)
+		}
 	})
+}
+
+// A string has one digest, whether it comes whole or in pieces.
+func TestTheDigestOfAStringDoesNotDependOnItsPieces(t *testing.T) {
+	d := newDigester(7)
+	for _, n := range []int{0, 1, 15, 16, 240, 241, 1024, 64 << 10, 64<<10 + 1, 300_000} {
+		for _, start := range []string{"", "HYLL"} {
+			text := append([]byte(start), bytes.Repeat([]byte("0123456789abcdefg"), n/17+1)[:n]...)
+			p := stringDump(string(text))
+			want, err := d.of(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for how, r := range map[string]io.Reader{"whole": bytes.NewReader(p), "byte by byte": iotest.OneByteReader(bytes.NewReader(p))} {
+				if got := d.arriving(r, int64(len(p))); got.said != want || got.err != nil || want.count != int64(len(text)) {
+					t.Errorf("%d bytes, %s: got %v, %v, want %v", len(text), how, got.said, got.err, want)
+				}
+			}
+		}
+	}
 }
 
 func TestDigestsTellEverySplitApart(t *testing.T) {

@@ -39,11 +39,17 @@
 // Keys of this tool ("tairlift:...") and DTS heartbeat keys are not compared
 // and not counted, in any db.
 //
+// A side's answer about a chunk is held up to 4 MiB, shared among the groups. What does not
+// fit, one value of 1 GiB or many of 100 KiB, is digested as it arrives, element by
+// element, and told apart by that: so memory does not depend on a value's size, but
+// for one element (a member, a field with its value), which is held whole. Chunks
+// become as small as the values seen lately are large.
+//
 // Reading counts as use on servers before 7.2: with an LRU or LFU eviction
 // policy a full run makes all keys look recently used. A DUMP takes its server
-// one command's time, some 5 ms per MB of a big hash, in which nobody else is
-// served; a big key is read whole, on both sides, and held in memory (at most
-// 512 MiB of a side). Nothing is asked about a key's size before.
+// one command's time, some 5 to 30 ms per MiB of a big hash, in which nobody else is
+// served, and memory for the payload until it is sent. Nothing is asked about a
+// key's size before.
 //
 // The digest guards against accidents, not against forgery. Keys that appear on
 // a source while it is scanned may be missed by SCAN. What lags behind for

@@ -67,9 +67,11 @@ func TestEqualDataInOtherEncodingsIsIdentical(t *testing.T) {
 	if a, b := enc(src, "k:000009"), enc(dst, "k:000009"); a == b {
 		t.Fatalf("both sides encode a hash of 40 fields as %s: the test compares bytes only", a)
 	}
-	for _, batch := range []int{0, 1, 7, 1000} {
+	for _, batch := range []int{0, 1, 7, 1000, -1} {
 		o := options(dst, src)
-		o.Batch = batch
+		if o.Batch = batch; batch < 0 {
+			o.Batch, o.holdBytes = 0, 1 // nothing is held
+		}
 		rep := verify(t, o)
 		expect(t, &rep, Identical, nil)
 		if rep.SourceKeys != n+50 || rep.TargetKeys != n+50 || rep.Compared != n+50 || rep.Converged != 0 {
@@ -160,13 +162,15 @@ func TestEachDifferenceIsFound(t *testing.T) {
 			load(t, src, 0, append(both, tt.src...)...)
 			load(t, dst, 0, append(both, tt.dst...)...)
 			for level, class := range map[Level]Class{LevelFull: tt.full, LevelKeys: tt.keys} {
-				o := options(dst, src)
-				o.Level = level
-				rep := verify(t, o)
-				if class == equal {
-					expect(t, &rep, Identical, nil)
-				} else {
-					expect(t, &rep, Different, map[Class][]string{class: {tt.key}})
+				for _, hold := range []int{0, 1, 10 * dumpFooter} { // all of it is held, nothing, some
+					o := options(dst, src)
+					o.Level, o.holdBytes = level, hold
+					rep := verify(t, o)
+					if class == equal {
+						expect(t, &rep, Identical, nil)
+					} else {
+						expect(t, &rep, Different, map[Class][]string{class: {tt.key}})
+					}
 				}
 			}
 		})
@@ -264,7 +268,15 @@ func TestKeysInSeveralGroupsAreNamed(t *testing.T) {
 	load(t, a, 0, c("SET same v", "SET older a", "SET newer a", "SET neither a", "SET lost v", "SET onlyA v")...)
 	load(t, b, 0, c("SET same v", "SET older b", "SET newer b", "SET neither b", "SET lost v", "SET onlyB v")...)
 	load(t, dst, 0, c("SET same v", "SET older a", "SET newer b", "SET onlyA v", "SET onlyB v")...)
+	for _, hold := range []int{0, 1} {
+		t.Run(fmt.Sprint("hold ", hold), func(t *testing.T) { keysInSeveralGroups(t, a, b, dst, hold) })
+	}
+}
+
+func keysInSeveralGroups(t *testing.T, a, b, dst *redistest.Server, hold int) {
+	load(t, dst, 0, c("DEL lost neither")...)
 	o := options(dst, a, b)
+	o.holdBytes = hold
 	rep := verify(t, o)
 	if rep.Missing != 2 || rep.Value != 0 || rep.Verdict != Different {
 		t.Errorf("got %s, %d missing, %d value, want different for the two lost ones alone\n%s", rep.Verdict, rep.Missing, rep.Value, text(t, &rep))

@@ -93,12 +93,11 @@ func (j *judge) keys(src *reading, i int, dst *reading, k int, at moment) findin
 		f.dst, _ = j.state(dst, k, at)
 		return f
 	}
-	a, b := src.body(i), dst.body(k)
 	ttl := j.ttl(src.ttl[i], dst.ttl[k], at)
 	if ttl == equal && dst.held[k] {
 		j.drift.held++
 	}
-	raw := j.sameBytes(a, b)
+	raw := j.sameBytes(src, i, dst, k)
 	if raw && ttl == equal {
 		return finding{}
 	}
@@ -120,7 +119,7 @@ func (j *judge) keys(src *reading, i int, dst *reading, k int, at moment) findin
 			f.err = errB
 		}
 		// A module's value is a type of its own, decodable or not.
-		if (payloadKind(a) == rdb.KindModule) != (payloadKind(b) == rdb.KindModule) {
+		if (kindAt(src, i) == rdb.KindModule) != (kindAt(dst, k) == rdb.KindModule) {
 			f.class = Type
 		}
 	case p == q:
@@ -133,17 +132,23 @@ func (j *judge) keys(src *reading, i int, dst *reading, k int, at moment) findin
 	return f
 }
 
-func payloadKind(payload []byte) rdb.Kind {
-	if len(payload) == 0 {
+func kindAt(r *reading, i int) rdb.Kind {
+	typ, ok := r.typeAt(i)
+	if !ok {
 		return rdb.KindUnknown
 	}
-	return rdb.KindOf(payload[0])
+	return rdb.KindOf(typ)
 }
 
 // sameBytes is the fast path: the same encoding of the same value.
-func (j *judge) sameBytes(a, b []byte) bool {
+func (j *judge) sameBytes(src *reading, i int, dst *reading, k int) bool {
+	a, b := src.body(i), dst.body(k)
 	if !j.probe.dump {
 		return bytes.Equal(a, b)
+	}
+	if len(src.far)+len(dst.far) > 0 && (src.farAt(i) != nil || dst.farAt(k) != nil) {
+		raw := j.digests.rawAt(src, i)
+		return raw.count > 0 && raw == j.digests.rawAt(dst, k)
 	}
 	return len(a) == len(b) && len(a) > dumpFooter &&
 		bytes.Equal(a[:len(a)-dumpFooter], b[:len(b)-dumpFooter])
@@ -155,7 +160,9 @@ func (j *judge) state(r *reading, i int, at moment) (state, error) {
 	}
 	var s state
 	var err error
-	if j.probe.dump {
+	if f := r.farAt(i); f != nil {
+		s.digest, err = f.said, f.err
+	} else if j.probe.dump {
 		s.digest, err = j.digests.of(r.body(i))
 	} else {
 		s.digest = j.digests.typeName(r.body(i))

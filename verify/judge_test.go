@@ -1,8 +1,10 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/binary"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"tairlift/internal/rdb"
@@ -21,6 +23,14 @@ func newJudge() *judge {
 
 func one(payload []byte, ttl int64) *reading {
 	return &reading{arena: payload, ends: []int{len(payload)}, gone: []bool{payload == nil}, ttl: []int64{ttl}, held: []bool{false}}
+}
+
+// arrived is one that was too large to be held.
+func arrived(payload []byte, ttl int64) *reading {
+	r := one(nil, ttl)
+	r.gone[0] = payload == nil
+	r.far = []far{newDigester(1).arriving(iotest.OneByteReader(bytes.NewReader(payload)), int64(len(payload)))}
+	return r
 }
 
 func TestWhatCannotBeDecodedIsNeverEqual(t *testing.T) {
@@ -49,9 +59,13 @@ func TestWhatCannotBeDecodedIsNeverEqual(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newJudge().key(one(tt.src, -1), one(tt.dst, -1), 0, moment{asked: time.Now()})
-			if f.class != tt.want {
-				t.Errorf("got %q, want %q", f.class, tt.want)
+			for how, src := range map[string]*reading{"held": one(tt.src, -1), "arrived": arrived(tt.src, -1)} {
+				for how2, dst := range map[string]*reading{"held": one(tt.dst, -1), "arrived": arrived(tt.dst, -1)} {
+					f := newJudge().key(src, dst, 0, moment{asked: time.Now()})
+					if f.class != tt.want || (f.class == Unverifiable) != (f.err != nil) && tt.want != Type {
+						t.Errorf("%s and %s: got %q, %v, want %q", how, how2, f.class, f.err, tt.want)
+					}
+				}
 			}
 		})
 	}

@@ -20,7 +20,7 @@ type peers struct {
 }
 
 func newPeers(ctx context.Context, r *run, self int) *peers {
-	return &peers{run: r, ctx: ctx, self: self, wires: make([]*wire, len(r.sources))}
+	return &peers{run: r, ctx: ctx, self: self, wires: make([]*wire, len(r.sources)), buf: reading{most: r.o.holdBytes, digests: newDigester(r.o.Seed)}}
 }
 
 func (p *peers) close() {

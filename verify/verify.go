@@ -67,7 +67,7 @@ type Options struct {
 	Rounds       int           // how often keys that differ are read again, at most; 0 is 5
 	Interval     time.Duration // between the rounds; 0 is 2 s. It should exceed twice the lag of the copying
 	Examples     int           // keys named per class; 0 is 10, negative is none
-	Timeout      time.Duration // without any progress of a connection; 0 is 60 s
+	Timeout      time.Duration // without any progress of a connection; 0 is 5 min, for a DUMP of 1 GiB may take most of one
 	Seed         uint64        // of hashes and the choice of the sample; 0 is a random one
 
 	// Selection is which keys are compared, and where they are on the target; nil is
@@ -84,6 +84,7 @@ type Options struct {
 	Log      *slog.Logger // nil is none
 
 	queueBytes int // of all queues of keys that differ; 0 is queueBytes
+	holdBytes  int // of values that one answer of a side is held to; 0 is what bytesInFlight leaves each group
 }
 
 // Ours tells whether a key belongs to this tool or to a DTS heartbeat.
@@ -106,6 +107,13 @@ var errInterrupted = errors.New("interrupted")
 // bytesInFlight bounds what is asked for at once, by the size of the values
 // seen lately.
 const bytesInFlight = 4 << 20
+
+// leastHeld bounds from below what each of many groups holds of values.
+const leastHeld = 256 << 10
+
+// firstSize is what a value is taken to have before any was seen: a server that is
+// asked for many large ones at once keeps all of them in its memory.
+const firstSize = 64 << 10
 
 // queueBytes is the memory of all queues of keys that differ.
 const queueBytes = 16 << 20
@@ -158,9 +166,10 @@ func (r *run) options() error {
 	setDefault(&o.Rounds, 5)
 	setDefault(&o.Interval, 2*time.Second)
 	setDefault(&o.Examples, 10)
-	setDefault(&o.Timeout, time.Minute)
+	setDefault(&o.Timeout, 5*time.Minute)
 	setDefault(&o.Sample, 30_000)
 	setDefault(&o.queueBytes, queueBytes)
+	setDefault(&o.holdBytes, max(bytesInFlight/max(len(o.Sources), 1), leastHeld))
 	for o.Seed == 0 {
 		o.Seed = rand.Uint64()
 	}

@@ -192,7 +192,11 @@ func (w *wire) takeProbe(p probe, n int, into *reading) error {
 		var gone bool
 		var err error
 		if p.dump {
-			into.arena, gone, err = w.c.ReadBulk(into.arena)
+			var large *resp.Bulk
+			into.arena, gone, large, err = w.c.ReadOrOpenBulk(into.arena, int64(into.most-len(into.arena)))
+			if large != nil {
+				err = into.digest(large)
+			}
 		} else {
 			var line []byte
 			if line, err = w.c.ReadLine(); err == nil {
@@ -224,8 +228,13 @@ func (w *wire) takeProbe(p probe, n int, into *reading) error {
 
 // reading is what one side said about the keys of a chunk.
 type reading struct {
+	most    int       // bytes of arena; what does not fit is digested as it arrives
+	digests *digester // by this
+
 	arena []byte
 	ends  []int
+	far   []far // what was not held, in order
+	bytes int64 // of far
 	gone  []bool
 	ttl   []int64 // ms; -1 none
 	held  []bool  // ttl stands for one that is held back; see heldLeft
@@ -234,9 +243,14 @@ type reading struct {
 func (r *reading) reset() {
 	r.arena = trimmed(r.arena)[:0]
 	r.ends, r.gone, r.ttl, r.held = r.ends[:0], r.gone[:0], r.ttl[:0], r.held[:0]
+	r.far, r.bytes = r.far[:0], 0
 }
 
-// body is the DUMP payload or the type's name, valid until the next reset.
+// size is the number of bytes that came.
+func (r *reading) size() int64 { return int64(len(r.arena)) + r.bytes }
+
+// body is the DUMP payload or the type's name, valid until the next reset; empty
+// if it is not held.
 func (r *reading) body(i int) []byte {
 	if i == 0 {
 		return r.arena[:r.ends[0]]

@@ -33,7 +33,7 @@ type chunk struct {
 }
 
 func (r *run) compareGroup(ctx context.Context, i int, dbs []int) error {
-	w := &worker{run: r, ctx: ctx, srv: r.sources[i], peers: newPeers(ctx, r, i)}
+	w := &worker{run: r, ctx: ctx, srv: r.sources[i], peers: newPeers(ctx, r, i), sizeOf: firstSize}
 	defer w.peers.close()
 	var err error
 	if w.src, err = w.srv.dial(ctx); err != nil {
@@ -49,6 +49,8 @@ func (r *run) compareGroup(ctx context.Context, i int, dbs []int) error {
 		probe: r.probe, digests: newDigester(r.o.Seed), tolerance: r.o.TTLTolerance,
 		skew: (w.srv.ahead - r.target.ahead).Milliseconds(), drift: &drift,
 	}
+	w.a = reading{most: r.o.holdBytes, digests: w.judge.digests}
+	w.b = w.a
 	w.queue = newQueue(r.o.queueBytes / len(r.sources))
 	defer func() {
 		w.queue.abandon(r.tally)
@@ -191,7 +193,7 @@ func (w *worker) read(c *chunk) (moment, error) {
 		return moment{}, err
 	}
 	// A jump in size counts at once, shrinking takes a few chunks.
-	size := int64(max(len(w.a.arena), len(w.b.arena)))/int64(n) + 1
+	size := max(w.a.size(), w.b.size())/int64(n) + 1
 	w.sizeOf = max(size, (3*w.sizeOf+size)/4)
 	return moment{asked: c.asked, slack: time.Since(c.asked)}, nil
 }
