@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"tairlift/internal/held"
 	"tairlift/internal/redistest"
 	"tairlift/internal/resp"
 )
@@ -32,25 +31,31 @@ func bigSize(t *testing.T) (mib, element int) {
 	return mib, 200
 }
 
-// bigBound is what the process may take whatever the value.
-const bigBound = 256 << 20
+// bigBound is what a process may take whatever the value, and commandBound what
+// one command may have: chunks are of 512 KiB.
+const (
+	bigBound     = 256 << 20
+	commandBound = 1 << 20
+)
 
 // A value of any kind and size comes over whole, though the process is killed in
-// the middle of it: who reads its key sees it whole or not at all, and the
-// process holds a small part of it at any time.
+// the middle of it: who reads its key sees it whole or not at all, the process
+// holds a small part of it at any time, and no other key is written twice. Verify
+// compares it in as little memory.
 func TestBigValues(t *testing.T) {
 	mib, element := bigSize(t)
 	for _, kind := range []struct {
 		name  string
 		since int // the first version that has it
 		add   func(i int, e string) []string
+		other []string // makes it another value
 	}{
-		{"list", 2, func(_ int, e string) []string { return []string{"RPUSH", "big", e} }},
-		{"hash", 2, func(i int, e string) []string { return []string{"HSET", "big", "f" + strconv.Itoa(i), e} }},
-		{"set", 2, func(_ int, e string) []string { return []string{"SADD", "big", e} }},
-		{"zset", 2, func(i int, e string) []string { return []string{"ZADD", "big", strconv.Itoa(i*7919%10007) + ".25", e} }},
-		{"stream", 5, func(i int, e string) []string { return []string{"XADD", "big", strconv.Itoa(i+1) + "-0", "f", e} }},
-		{"string", 2, nil},
+		{"list", 2, func(_ int, e string) []string { return []string{"RPUSH", "big", e} }, []string{"LSET", "big", "40000", "another"}},
+		{"hash", 2, func(i int, e string) []string { return []string{"HSET", "big", "f" + strconv.Itoa(i), e} }, []string{"HSET", "big", "f40000", "another"}},
+		{"set", 2, func(_ int, e string) []string { return []string{"SADD", "big", e} }, []string{"SADD", "big", "another"}},
+		{"zset", 2, func(i int, e string) []string { return []string{"ZADD", "big", strconv.Itoa(i*7919%10007) + ".25", e} }, []string{"ZADD", "big", "1.25", "another"}},
+		{"stream", 5, func(i int, e string) []string { return []string{"XADD", "big", strconv.Itoa(i+1) + "-0", "f", e} }, []string{"XADD", "big", "*", "f", "another"}},
+		{"string", 2, nil, []string{"SETRANGE", "big", "40000000", "another"}},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			r := newRig(t, 1)
@@ -61,66 +66,125 @@ func TestBigValues(t *testing.T) {
 				}
 			}
 			r.fill(100)
+			b := &bigMigration{r: r, kind: kind.name, bytes: int64(mib) << 20}
 			if kind.add == nil {
-				fillString(t, s, min(mib, 512))
+				b.bytes = min(b.bytes, 512<<20) // the largest that there is
+				fillString(t, s, int(b.bytes>>20))
 			} else {
 				fillBig(t, s, mib<<20/element, element, kind.add)
 			}
 			s.Do(t, "PEXPIREAT", "big", "1900000000000")
-			want := bigLength(t, s)
-			b := &bigMigration{r: r, kind: kind.name, want: want}
+			b.want = bigLength(t, s)
 			b.run()
-			if got, want := digest(t, r.target, "big"), digest(t, s, "big"); got != want {
-				t.Errorf("digest of the value: got %s, want %s", got, want)
+			b.compare()
+			if os.Getenv("BIG_VALUES") != "" {
+				r.target.Do(t, kind.other...)
+				if out := b.verify(exitFailed); !strings.Contains(out, "1 value") || !strings.Contains(out, "big") {
+					t.Errorf("verify of another value: got %s, want the key named", out)
+				}
 			}
-			if got, want := r.target.Do(t, "PTTL", "big").Int, s.Do(t, "PTTL", "big").Int; got <= 0 || held.Off(got, want) > 2000 || held.Off(got, want) < -2000 {
-				t.Errorf("time to live: got %d ms, want %d", got, want)
-			}
+			b.tell()
 		})
 	}
 }
 
 // bigMigration is one that is killed once in the middle of a big value.
 type bigMigration struct {
-	r    *rig
-	kind string
-	want int64 // elements, or bytes of a string
-	peak int64
+	r     *rig
+	kind  string
+	bytes int64 // of all elements
+	want  int64 // elements, or bytes of a string
+
+	peak     int64 // of the memory of sync
+	verified int64 // and of verify
+	took     time.Duration
+	sent     atomic.Int64 // bytes of commands that make the value
+	largest  atomic.Int64 // of those
+	touched  touches
 }
 
-// killAt is the command of a value at which the process is killed: in the middle
-// of the first half of 64 MiB.
-const killAt = 40
+// touches are the keys that each process has written, but for the big one.
+type touches struct {
+	mu  sync.Mutex
+	dbs map[int]string // that connections have selected
+	by  []map[string]bool
+}
+
+// makesValue are commands that give a key its value.
+var makesValue = map[string]bool{"SET": true, "RESTORE": true, "HSET": true, "HMSET": true, "RPUSH": true, "SADD": true, "ZADD": true}
+
+func (c *touches) see(conn int, args [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch name := strings.ToUpper(string(args[0])); {
+	case name == "SELECT":
+		c.dbs[conn] = string(args[1])
+	case makesValue[name] && len(args) > 1 && strings.HasPrefix(string(args[1]), "k:"):
+		c.by[len(c.by)-1][c.dbs[conn]+" "+string(args[1])] = true
+	}
+}
+
+// next begins another process.
+func (c *touches) next() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dbs, c.by = map[int]string{}, append(c.by, map[string]bool{})
+}
+
+func (c *touches) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.by[len(c.by)-1])
+}
+
+// twice is how many keys more than one process has written.
+func (c *touches) twice() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.by[0] {
+		if c.by[1][key] {
+			n++
+		}
+	}
+	return n
+}
 
 func (b *bigMigration) run() {
 	r, t := b.r, b.r.t
 	t.Helper()
-	var seen, late atomic.Int64
 	reached, killed := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	proxy := redistest.NewProxy(t, r.target.Addr, func(_, _ int, args [][]byte) redistest.Action {
+	proxy := redistest.NewProxy(t, r.target.Addr, func(conn, _ int, args [][]byte) redistest.Action {
+		b.touched.see(conn, args)
 		if len(args) < 2 || !strings.HasPrefix(string(args[1]), "tairlift:tmp:") {
 			return redistest.Pass()
 		}
-		size := 0
+		size := int64(0)
 		for _, a := range args {
-			size += len(a)
+			size += int64(len(a))
 		}
-		if size > 4<<20 {
-			late.Store(int64(size))
+		for had := b.largest.Load(); size > had && !b.largest.CompareAndSwap(had, size); had = b.largest.Load() {
 		}
-		if string(args[0]) != "EXISTS" && seen.Add(1) == killAt {
-			once.Do(func() { close(reached) })
-			<-killed
-			return redistest.Close()
+		select {
+		case <-killed:
+			return redistest.Pass()
+		default:
 		}
-		return redistest.Pass()
+		if b.sent.Add(size) < b.bytes/2 {
+			return redistest.Pass()
+		}
+		once.Do(func() { close(reached) })
+		<-killed
+		return redistest.Close()
 	})
 	args := append(append([]string{"sync", "--dir", r.dir}, r.groups()...), "--target", proxy.Addr)
 	stop := b.read()
+	begun := time.Now()
 
+	b.touched.next()
 	p := start(t, args...)
 	b.await("the middle of the value", p, func() bool {
+		highWater(p, &b.peak)
 		select {
 		case <-reached:
 			return true
@@ -128,51 +192,114 @@ func (b *bigMigration) run() {
 			return false
 		}
 	})
-	b.look(p)
+	// What was written before it is vouched for by the mark within a second.
+	p.untilStatus("the mark to come to the value", r.dir, func(s status) bool {
+		n := s.Groups[0].RDB.Keys
+		return n != nil && int(*n) == b.touched.count()
+	})
+	highWater(p, &b.peak)
 	p.kill()
 	close(killed)
 	if n := r.target.Do(t, "EXISTS", "big").Int; n != 0 {
 		t.Error("the key is there in the middle of its value, want it aside")
 	}
 
+	b.touched.next()
 	p = start(t, args...)
 	b.await("the end of the full sync", p, func() bool {
-		b.look(p)
+		highWater(p, &b.peak)
 		return bigLength(t, r.target) == b.want && len(r.target.Do(t, "KEYS", "tairlift:tmp:*").Elems) == 0
 	})
 	r.sources[0].Do(t, "SET", "behind", "v")
-	b.await("what was written behind it", p, func() bool { b.look(p); return r.target.Do(t, "EXISTS", "behind").Int == 1 })
+	b.await("what was written behind it", p, func() bool {
+		highWater(p, &b.peak)
+		return r.target.Do(t, "EXISTS", "behind").Int == 1
+	})
 	stop()
-	p.settled(r.dir, r.offsets())
+	b.took = time.Since(begun)
+	s := p.settled(r.dir, r.offsets())
 	p.interrupt()
-	if n := late.Load(); n > 0 {
-		t.Errorf("the largest command: got %d bytes, want a few MiB at most", n)
+	if got := s.Groups[0].Epoch; got != 1 {
+		t.Errorf("epoch: got %d, want the value restarted from the spool's first", got)
 	}
-	t.Logf("%s of %d: peak of resident memory %d MiB", b.kind, b.want, b.peak>>20)
-	if b.peak > bigBound {
-		t.Errorf("peak of resident memory: got %d MiB, want %d at most", b.peak>>20, bigBound>>20)
+	if n := b.touched.twice(); n > 0 {
+		t.Errorf("other keys that were written again: got %d", n)
+	}
+	if n := b.largest.Load(); n > commandBound {
+		t.Errorf("the largest command: got %d bytes, want %d at most", n, commandBound)
 	}
 }
 
-// await is process.until with a patience that fits a big value.
-func (b *bigMigration) await(what string, p *process, cond func() bool) {
-	b.r.t.Helper()
-	for end := time.Now().Add(20 * time.Minute); !cond(); time.Sleep(time.Millisecond) {
-		p.alive()
+// compare compares the value with the source's.
+func (b *bigMigration) compare() {
+	r, t := b.r, b.r.t
+	t.Helper()
+	if out := b.verify(exitOK); !strings.Contains(out, "IDENTICAL") {
+		t.Errorf("verify: got %s, want identical", out)
+	}
+	if got, want := r.target.Do(t, "PTTL", "big").Int, r.sources[0].Do(t, "PTTL", "big").Int; got <= 0 || got > want+2000 || got < want-2000 {
+		t.Errorf("time to live: got %d ms, want %d", got, want)
+	}
+	// By what the servers themselves say, where they say it alike.
+	major, minor := r.sources[0].Version()
+	if other, second := r.target.Version(); major < 5 || major != other || minor != second {
+		return
+	}
+	if got, want := digest(t, r.target, "big"), digest(t, r.sources[0], "big"); got != want {
+		t.Errorf("digest of the value: got %s, want %s", got, want)
+	}
+}
+
+// verify compares all keys, and is what it says.
+func (b *bigMigration) verify(want int) string {
+	t := b.r.t
+	t.Helper()
+	p := start(t, "verify", "--dir", b.r.dir, "--target", b.r.target.Addr, "--level", "full")
+	for end := time.Now().Add(bigPatience); !p.ended(); time.Sleep(time.Millisecond) {
+		highWater(p, &b.verified)
 		if time.Now().After(end) {
-			b.r.t.Fatalf("%s: not within 20 minutes", what)
+			t.Fatalf("verify: has not ended within %s", bigPatience)
+		}
+	}
+	p.wait(want)
+	return p.out.String()
+}
+
+// tell tells the figures and holds them to their bounds.
+func (b *bigMigration) tell() {
+	b.r.t.Helper()
+	b.r.t.Logf("%s of %d MiB, %d elements: over in %s; sync took %d MiB of memory, verify %d; the largest command had %d KiB",
+		b.kind, b.bytes>>20, b.want, b.took.Round(time.Second), b.peak>>20, b.verified>>20, b.largest.Load()>>10)
+	for what, peak := range map[string]int64{"sync": b.peak, "verify": b.verified} {
+		if peak > bigBound {
+			b.r.t.Errorf("peak of resident memory of %s: got %d MiB, want %d at most", what, peak>>20, bigBound>>20)
 		}
 	}
 }
 
-var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+// bigPatience bounds each wait for a big value.
+const bigPatience = 20 * time.Minute
 
-// look reads what the process has taken at most, where the system tells.
-func (b *bigMigration) look(p *process) {
+// await is process.until with a patience that fits a big value.
+func (b *bigMigration) await(what string, p *process, cond func() bool) {
+	b.r.t.Helper()
+	for end := time.Now().Add(bigPatience); !cond(); time.Sleep(time.Millisecond) {
+		p.alive()
+		if time.Now().After(end) {
+			b.r.t.Fatalf("%s: not within %s", what, bigPatience)
+		}
+	}
+}
+
+var highWaterLine = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// highWater raises peak to what the process has taken at most, where the system
+// tells.
+func highWater(p *process, peak *int64) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
-	if m := highWater.FindSubmatch(text); m != nil {
+	if m := highWaterLine.FindSubmatch(text); m != nil {
 		kb, _ := strconv.ParseInt(string(m[1]), 10, 64)
-		b.peak = max(b.peak, kb<<10)
+		*peak = max(*peak, kb<<10)
 	}
 }
 

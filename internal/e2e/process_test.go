@@ -306,9 +306,9 @@ func (p *process) applied(dir string, offsets []int64, more ...string) {
 
 // settled waits until what the sources had at the offsets is on the target, with
 // deadlines as they are there. That comes only while the sources are listened to.
-func (p *process) settled(dir string, offsets []int64, more ...string) {
+func (p *process) settled(dir string, offsets []int64, more ...string) status {
 	p.t.Helper()
-	p.untilStatus(fmt.Sprintf("apply of everything up to %d, with exact deadlines", offsets), dir, func(s status) bool {
+	return p.untilStatus(fmt.Sprintf("apply of everything up to %d, with exact deadlines", offsets), dir, func(s status) bool {
 		held := slices.ContainsFunc(s.Groups, func(g groupStatus) bool { return g.TTL == nil || *g.TTL != "exact" })
 		return !held && reached(s, offsets, func(g groupStatus) *int64 { return g.Applied })
 	}, more...)
