@@ -110,8 +110,8 @@ type touches struct {
 	by  []map[string]bool
 }
 
-// makesValue are commands that give a key its value.
-var makesValue = map[string]bool{"SET": true, "RESTORE": true, "HSET": true, "HMSET": true, "RPUSH": true, "SADD": true, "ZADD": true}
+// makesValue are commands that give keys their values.
+var makesValue = map[string]bool{"SET": true, "MSET": true, "RESTORE": true, "HSET": true, "HMSET": true, "RPUSH": true, "SADD": true, "ZADD": true}
 
 func (c *touches) see(conn int, args [][]byte) {
 	c.mu.Lock()
@@ -120,7 +120,9 @@ func (c *touches) see(conn int, args [][]byte) {
 	case name == "SELECT":
 		c.dbs[conn] = string(args[1])
 	case makesValue[name] && len(args) > 1 && strings.HasPrefix(string(args[1]), "k:"):
-		c.by[len(c.by)-1][c.dbs[conn]+" "+string(args[1])] = true
+		for i := 1; i < len(args) && (i == 1 || name == "MSET"); i += 2 {
+			c.by[len(c.by)-1][c.dbs[conn]+" "+string(args[i])] = true
+		}
 	}
 }
 
