@@ -155,7 +155,7 @@ func (b *bigMigration) run() {
 	r, t := b.r, b.r.t
 	t.Helper()
 	reached, killed := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	reach, release := sync.OnceFunc(func() { close(reached) }), sync.OnceFunc(func() { close(killed) })
 	proxy := redistest.NewProxy(t, r.target.Addr, func(conn, _ int, args [][]byte) redistest.Action {
 		b.touched.see(conn, args)
 		if len(args) < 2 || !strings.HasPrefix(string(args[1]), "tairlift:tmp:") {
@@ -175,10 +175,11 @@ func (b *bigMigration) run() {
 		if b.sent.Add(size) < b.bytes/2 {
 			return redistest.Pass()
 		}
-		once.Do(func() { close(reached) })
+		reach()
 		<-killed
 		return redistest.Close()
 	})
+	t.Cleanup(release) // before the proxy ends, which waits for what it holds
 	args := append(append([]string{"sync", "--dir", r.dir}, r.groups()...), "--target", proxy.Addr)
 	stop := b.read()
 	begun := time.Now()
@@ -201,7 +202,7 @@ func (b *bigMigration) run() {
 	})
 	highWater(p, &b.peak)
 	p.kill()
-	close(killed)
+	release()
 	if n := r.target.Do(t, "EXISTS", "big").Int; n != 0 {
 		t.Error("the key is there in the middle of its value, want it aside")
 	}
