@@ -115,7 +115,7 @@ func (s *snapshot) restorer(ctx context.Context, id int) error {
 			sent := time.Now()
 			err := s.use(conn, &db, c.db)
 			if err == nil {
-				err = s.restore(conn, c, id)
+				err = s.restore(ctx, conn, c, id)
 			}
 			if err != nil {
 				return ended(ctx, err)
@@ -179,7 +179,7 @@ func (s *snapshot) use(conn control, db *int, source int) error {
 }
 
 // restore sends one chunk and reads its replies.
-func (s *snapshot) restore(conn control, c *chunk, id int) error {
+func (s *snapshot) restore(ctx context.Context, conn control, c *chunk, id int) error {
 	if err := writeAll(conn, c.buf); err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (s *snapshot) restore(conn control, c *chunk, id int) error {
 		}
 	}
 	for _, r := range refusals {
-		if err := s.refused(conn, c, r); err != nil {
+		if err := s.refused(ctx, conn, c, r, id); err != nil {
 			return err
 		}
 	}
@@ -262,13 +262,13 @@ func answer(conn control, kind cmdKind) (why resp.ServerError, aborted bool, err
 
 // refused handles an entry that was refused: if that was its payload, the value
 // is made by commands of its kind.
-func (s *snapshot) refused(conn control, c *chunk, r refusal) error {
+func (s *snapshot) refused(ctx context.Context, conn control, c *chunk, r refusal, id int) error {
 	key := c.keys[r.from:r.to]
 	switch r.kind {
 	case cmdRestore:
-		return s.remake(conn, c, r)
+		return s.remake(ctx, conn, c, r, id)
 	case cmdMSet:
-		return s.singly(conn, c)
+		return s.singly(ctx, conn, c, id)
 	}
 	if r.kind == cmdExec { // some of it may be there
 		if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
@@ -286,7 +286,7 @@ func (s *snapshot) refused(conn control, c *chunk, r refusal) error {
 
 // singly writes the plain strings of a chunk by a SET each, for the target has
 // refused to take them at once: because of one of them, or of MSET.
-func (s *snapshot) singly(conn control, c *chunk) error {
+func (s *snapshot) singly(ctx context.Context, conn control, c *chunk, id int) error {
 	s.noMSet.Store(true)
 	var out []byte
 	for _, cmd := range c.plain {
@@ -306,7 +306,7 @@ func (s *snapshot) singly(conn control, c *chunk) error {
 		}
 	}
 	for _, r := range refusals {
-		if err := s.refused(conn, c, r); err != nil {
+		if err := s.refused(ctx, conn, c, r, id); err != nil {
 			return err
 		}
 	}
@@ -314,8 +314,9 @@ func (s *snapshot) singly(conn control, c *chunk) error {
 }
 
 // remake makes a value that RESTORE has refused by commands of its kind, with
-// its deadline.
-func (s *snapshot) remake(conn control, c *chunk, r refusal) error {
+// its deadline. One that takes too many for a transaction is left to the session that
+// follows: the type is known as refused then, and it is written in chunks.
+func (s *snapshot) remake(ctx context.Context, conn control, c *chunk, r refusal, id int) error {
 	key := c.keys[r.from:r.to]
 	p := resp.NewParser(0)
 	p.Feed(c.buf[r.at:r.end])
@@ -328,18 +329,27 @@ func (s *snapshot) remake(conn control, c *chunk, r refusal) error {
 	if rdb.KindOf(typ) == rdb.KindModule {
 		return s.cannot(c.db, key, typ, moduleError(body(payload), r.why))
 	}
-	out, n, err := newNatively(s.target, 0).append(slices.Clone(multiCommand), key, typ, body(payload), r.ms)
+	out, n, err := newNatively(s.target, madeBytes).append(slices.Clone(multiCommand), key, typ, body(payload), r.ms)
 	var u *native.UnsupportedError
+	large := errors.Is(err, errLarge)
 	switch {
 	case errors.As(err, &u):
 		return s.cannot(c.db, key, typ, u)
-	case err != nil:
+	case err != nil && !large:
 		return s.corrupt(err)
 	}
-	if refusesPayload(r.why) && s.target.takes.refuse(typ) {
+	if (large || refusesPayload(r.why)) && s.target.takes.refuse(typ) {
 		s.g.log.Warn("the target does not RESTORE values of a type: they are written by other commands", "type", rdb.TypeName(typ), "first", string(short(key)), "error", string(r.why))
 	}
-	if err := writeAll(conn, append(out, execCommand...)); err != nil {
+	if large {
+		return errAgain
+	}
+	out = append(out, execCommand...)
+	if err := s.g.paced(ctx, int64(n+2), int64(len(out)), func() error { return s.ping(conn, id) }); err != nil {
+		return err
+	}
+	s.g.silence.asks(id)
+	if err := writeAll(conn, out); err != nil {
 		return err
 	}
 	c.seen.native++
@@ -347,7 +357,7 @@ func (s *snapshot) remake(conn control, c *chunk, r refusal) error {
 	if err != nil || why == "" {
 		return err
 	}
-	return s.refused(conn, c, refusal{chunkCmd{from: r.from, to: r.to, kind: cmdExec}, why})
+	return s.refused(ctx, conn, c, refusal{chunkCmd{from: r.from, to: r.to, kind: cmdExec}, why}, id)
 }
 
 // transaction reads the replies to n commands, MULTI and EXEC among them. Why is
