@@ -193,18 +193,26 @@ func (a *Apply) Rejects(g repl.GroupID, fn func(Reject) error) error {
 	})
 }
 
-// healed tells whether r names keys of which none is doubtful.
+// healed tells whether r names keys of which none is doubtful, wherever SWAPDB has
+// moved them.
 func healed(tx *bbolt.Tx, r Reject) (bool, error) {
 	b := tx.Bucket(bucketDoubts)
 	for _, k := range r.Keys {
-		id := doubtKey(Doubt{Group: r.Group, DB: r.DB, Key: k})
-		raw := b.Get(id)
-		if raw == nil {
-			continue
-		}
-		var d Doubt
-		if err := decode(bucketDoubts, id, raw, &d); err != nil || d.Healed == nil {
-			return false, err
+		at := Doubt{Group: r.Group, DB: r.DB, Key: k}
+		for seen := map[int]bool{}; !seen[at.DB]; {
+			seen[at.DB] = true
+			id := doubtKey(at)
+			raw := b.Get(id)
+			if raw == nil {
+				break
+			}
+			var d Doubt
+			if err := decode(bucketDoubts, id, raw, &d); err != nil || d.Healed == nil {
+				return false, err
+			}
+			if d.Healed.To != nil {
+				at.DB = *d.Healed.To
+			}
 		}
 	}
 	return len(r.Keys) > 0, nil

@@ -37,6 +37,9 @@ type Heal struct {
 	// Commands is that of the mark that was written beside it: a mark with fewer
 	// is older.
 	Commands int64 `json:"commands"`
+	// To is the database into which SWAPDB moved the key at that place: it is as
+	// doubtful there as it was here.
+	To *int `json:"to,omitempty"`
 }
 
 // maxDoubtKey keeps a doubtful key's name within bbolt's limit for keys
@@ -122,6 +125,58 @@ func (a *Apply) HealDoubts(keys []Doubt, at Heal) error {
 // Before tells whether a value of that place is free of the doubt.
 func (d Doubt) Before(e repl.Epoch, o repl.Offset) bool {
 	return d.Epoch < e || d.Epoch == e && d.Offset <= o
+}
+
+// SwapDoubts records that SWAPDB has exchanged the databases x and y at a place:
+// a key that was doubtful in one is so in the other, and no more where it was, unless
+// the target loses the mark. It may be repeated. Doubts about what that place or a
+// later one has made of a key stay. It returns what is doubtful now, and what no more.
+func (a *Apply) SwapDoubts(g repl.GroupID, x, y int, at Heal) (added, healed []Doubt, err error) {
+	err = a.write("doubtful keys", func(tx *bbolt.Tx) error {
+		added, healed = nil, nil
+		was := map[string]Doubt{} // before, by their keys in the bucket
+		err := forEach(a.store, tx, bucketDoubts, func(k []byte, d Doubt) error {
+			if d.Group == g && (d.DB == x || d.DB == y) && d.Healed == nil && d.behind(at) {
+				was[string(k)] = d
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, d := range was {
+			d.DB, d.Epoch, d.Offset, d.Held = x+y-d.DB, at.Epoch, at.Offset, ""
+			added = append(added, d)
+		}
+		if err := putDoubts(tx, added); err != nil {
+			return err
+		}
+		for _, d := range was {
+			to := x + y - d.DB
+			there := d
+			there.DB = to
+			if _, both := was[string(doubtKey(there))]; both || d.Shares() {
+				continue
+			}
+			heal := at
+			heal.To = &to
+			err := changeDoubt(tx, doubtKey(d), func(old *Doubt) *Doubt {
+				old.Healed, old.Held = &heal, ""
+				return old
+			})
+			if err != nil {
+				return err
+			}
+			healed = append(healed, d)
+		}
+		return nil
+	})
+	return added, healed, err
+}
+
+// behind tells whether a place is behind that of the doubt.
+func (d Doubt) behind(at Heal) bool {
+	return d.Epoch < at.Epoch || d.Epoch == at.Epoch && d.Offset < at.Offset
 }
 
 // HoldDoubts records why keys, by their Held, could not be copied again.

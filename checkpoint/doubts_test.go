@@ -113,3 +113,63 @@ func TestDoubtsBehindAPlace(t *testing.T) {
 		t.Errorf("two at a time (-want +got)\n%s", diff)
 	}
 }
+
+func TestDoubtsMoveWithTheirDatabases(t *testing.T) {
+	a := must[*Apply](t)(OpenApply(filepath.Join(t.TempDir(), "apply.db")))
+	defer a.Close()
+	doubt := func(db int, name string, o repl.Offset) Doubt {
+		return Doubt{Group: 1, Epoch: 2, DB: db, Key: []byte(name), Why: "gone", Offset: o}
+	}
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(claim, doubtful string, healed ...bool) {
+		t.Helper()
+		var got []string
+		check(a.Doubts(1, func(d Doubt) error {
+			got = append(got, fmt.Sprintf("%d:%.6s@%d", d.DB, d.Key, d.Offset))
+			return nil
+		}))
+		if got := strings.Join(got, " "); got != doubtful {
+			t.Errorf("%s: got %s, want %s", claim, got, doubtful)
+		}
+		var all []bool
+		check(a.Rejects(1, func(r Reject) error { all = append(all, r.Healed); return nil }))
+		if diff := cmp.Diff(healed, all); diff != "" {
+			t.Errorf("%s: rejects that are healed (-want +got)\n%s", claim, diff)
+		}
+	}
+	long := strings.Repeat("long", maxDoubtKey)
+	check(a.AddRejects([]Reject{
+		{Group: 1, DB: 0, Keys: [][]byte{[]byte("only")}}, {Group: 1, DB: 3, Keys: [][]byte{[]byte("both")}},
+	}, []Doubt{
+		doubt(0, "only", 100), doubt(0, "both", 100), doubt(3, "both", 50), doubt(5, "else", 100), doubt(3, "behind", 200), doubt(0, long, 100), {Group: 2, Key: []byte("only")},
+	}))
+	at := Heal{Epoch: 2, Offset: 200, Commands: 7}
+	const swapped = "0:both@200 0:longlo@100 3:behind@200 3:both@200 3:longlo@200 3:only@200 5:else@100"
+	for range 2 { // once more, as behind a crash
+		added, healed, err := a.SwapDoubts(1, 3, 0, at)
+		check(err)
+		if len(added) < 1 || len(healed) > 1 {
+			t.Errorf("swap: got %d doubts more, %d less", len(added), len(healed))
+		}
+		want("swapped", swapped, false, false)
+		lost, err := a.ReviveDoubts(1, 2, 6)
+		check(err)
+		if len(lost) != 1 || string(lost[0].Key) != "only" || lost[0].DB != 0 {
+			t.Errorf("the target has lost the mark: got %v, want that of database 0 back", lost)
+		}
+	}
+	_, _, err := a.SwapDoubts(1, 0, 3, at)
+	check(err)
+	want("in the end", swapped, false, false)
+	check(a.HealDoubts([]Doubt{doubt(3, "only", 0), doubt(3, "both", 0)}, Heal{Epoch: 2, Offset: 300, Commands: 9}))
+	want("healed where they are now", "0:both@200 0:longlo@100 3:behind@200 3:longlo@200 5:else@100", true, true)
+	// And moved back: what was healed stays so.
+	_, _, err = a.SwapDoubts(1, 0, 3, Heal{Epoch: 2, Offset: 400, Commands: 12})
+	check(err)
+	want("moved back", "0:behind@400 0:longlo@400 3:both@400 3:longlo@400 5:else@100", true, false)
+}
