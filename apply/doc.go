@@ -24,7 +24,8 @@
 //     transaction; relative deadlines become absolute, dated by the offset
 //     clock; PINGs, PUBLISH, SCRIPT and heartbeats only move the position. Each
 //     batch is one EXEC, with the mark inside. A flush of the source is carried
-//     out as a sweep is, between two batches (Options.OnFlush).
+//     out as a sweep is, between two batches, and a SWAPDB in steps that the mark
+//     names (Options.OnFlush).
 //
 // One batch, as the target sees it. What follows MULTI is sent only when MULTI
 // was answered and GET has shown the very mark this session wrote last; EXEC only

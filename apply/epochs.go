@@ -85,6 +85,11 @@ func (g *group) enter(ctx context.Context) (spool.EpochInfo, error) {
 			m.Offset = max(m.Offset, g.beyond.Until)
 		}
 		g.job.existing.rewind(g.id, m)
+		if m.Swap.Step > 0 {
+			if err := g.dropAside(ctx); err != nil {
+				return spool.EpochInfo{}, err
+			}
+		}
 	} else if next, err = g.awaitRDB(ctx, 0); err != nil || ctx.Err() != nil {
 		return spool.EpochInfo{}, err
 	}

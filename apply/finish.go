@@ -160,6 +160,9 @@ func (c *Closing) Traces(ctx context.Context) (t Traces, err error) {
 			continue
 		}
 		g, ok := markGroup(c.o.Job, name)
+		if strings.HasPrefix(name, swapPrefix) { // data, which a mark that is brought back puts in its place
+			continue
+		}
 		if !ok {
 			t.Others = append(t.Others, name)
 			continue

@@ -21,7 +21,7 @@ type FlushPolicy uint8
 // The policies of --on-flush.
 const (
 	FlushStop   FlushPolicy = iota // the group stops
-	FlushScoped                    // the keys that the group has put there are deleted
+	FlushScoped                    // the keys that the group has put there are deleted, or moved
 	FlushIgnore                    // it is skipped; the job is tainted
 )
 
@@ -67,25 +67,30 @@ func inSlots(slots []uint16, key []byte) bool { return slices.Contains(slots, ui
 // batch ends before it, in the middle of a transaction if need be, and the error
 // is a *clearing; done goes on behind it.
 func (t *translator) clear(spec *command.Spec, c resp.Command) error {
+	if spec.Swaps() {
+		return t.swap(spec, c)
+	}
 	what, ok := spec.Clears(c.Args)
 	flush := spec.Class == command.Flush
 	switch {
 	case flush && t.onFlush == FlushIgnore:
 		t.reading.ignored++
 		return t.skipFlush(t.epoch, t.db, c)
-	case spec.Swaps():
-		return t.stop("flush-in-stream", c, "swaps databases in which others have keys, tairlift's own among them, and cannot be kept to this group's",
-			"other groups go on; "+newEpochHint+"; or --on-flush ignore leaves it out: then this group's keys differ in both databases")
 	case !ok:
 		return t.stop("stream-corrupt", c, "cannot be read", "report this with the source's version: the stream holds a command no server sends")
 	case flush && t.onFlush == FlushStop:
 		return t.stop("flush-in-stream", c, "would empty keys of other groups on the shared target",
 			"other groups go on; --on-flush scoped deletes this group's keys alone, --on-flush ignore keeps them all; or "+newEpochHint)
 	}
+	t.cut(c)
+	return &clearing{Cleared: what, name: strings.ToUpper(string(c.Args[0])), db: t.db, end: c.End}
+}
+
+// cut ends the batch before a command, in the middle of a transaction if need be.
+func (t *translator) cut(before resp.Command) {
 	t.batch.join(&t.txn)
 	t.txn.reset(dbNone)
-	t.done(c.End - repl.Offset(len(c.Raw)))
-	return &clearing{Cleared: what, name: strings.ToUpper(string(c.Args[0])), db: t.db, end: c.End}
+	t.done(before.End - repl.Offset(len(before.Raw)))
 }
 
 // skipFlush counts a flush that is not carried out, once, however often it is
@@ -121,7 +126,7 @@ func (s *streamer) clear(ctx context.Context, c *clearing) error {
 	st := g.status.get()
 	g.status.waits(&waitError{reason: "flushing", err: fmt.Errorf("%s of the source, ending at offset %s, is carried out: this group's keys are looked for on the target, and deleted", c.name, c.end)}, g.now())
 	at := s.settled()
-	p, err := g.newSweep(at.Epoch, []Delivered{{at.Epoch, at.Offset}})
+	p, err := g.newSweep(at.Epoch, []Delivered{{Epoch: at.Epoch, Until: at.Offset, Turns: at.Turns}})
 	if err != nil {
 		return err
 	}
@@ -192,13 +197,21 @@ func (s *streamer) move(m Mark) error {
 // agreed stops the group when another job shares the target, unless a person has
 // agreed to deletions. How many keys go was the person's wish, by --on-flush.
 func (s *sweep) agreed() error {
-	if s.count == 0 || len(s.jobs) == 0 || s.g.job.o.DeletesAgreed {
+	why := ""
+	switch {
+	case s.count == 0 || s.g.job.o.DeletesAgreed:
+	case len(s.jobs) > 0:
+		why = "the target has marks of another job, " + strings.Join(s.jobs, ", ")
+	case s.loose:
+		why = "which SWAPDB of the source were carried out there is not known, so one may be another database's that was swapped"
+	}
+	if why == "" {
 		return nil
 	}
 	return &StopError{
 		Reason: "confirm-deletes",
-		What: fmt.Sprintf("group %s: %s of the source, ending at offset %s, deletes %d keys that the target has of the group, and the target has marks of another job, %s",
-			s.g.id, s.clears.name, s.clears.end, s.count, strings.Join(s.jobs, ", ")),
+		What: fmt.Sprintf("group %s: %s of the source, ending at offset %s, deletes %d keys that the target has of the group, and %s",
+			s.g.id, s.clears.name, s.clears.end, s.count, why),
 		Hint: fmt.Sprintf("nothing is deleted yet. %s lists them; if they may go, start the same command with --max-deletes 100%%", s.g.deletesFile()),
 	}
 }

@@ -281,11 +281,12 @@ func TestFlushesThatStop(t *testing.T) {
 	}{
 		{"by default", FlushStop, []string{"FLUSHALL"}, "--on-flush scoped", ""},
 		{"a swap by default", FlushStop, []string{"SWAPDB", "0", "1"}, "--new-epoch", ""},
-		{"a swap cannot be scoped", FlushScoped, []string{"SWAPDB", "0", "1"}, "--new-epoch", ""},
-		{"nor a script", FlushScoped, []string{"EVAL", "redis.call('set','x',1) redis.call('FLUSHALL')", "0"}, "--new-epoch", ""},
+		{"a script cannot be scoped", FlushScoped, []string{"EVAL", "redis.call('set','x',1) redis.call('FLUSHALL')", "0"}, "--new-epoch", ""},
 		{"a script is not skipped", FlushIgnore, []string{"EVAL", "return redis.call(ARGV[1])", "0", "flushdb"}, "--new-epoch", ""},
 		{"what no server sends", FlushScoped, []string{"FLUSHDB", "NOW"}, "report", "stream-corrupt"},
 		{"nor that", FlushScoped, []string{"SLOTSDEL", "1024"}, "report", "stream-corrupt"},
+		{"a swap of no database", FlushScoped, []string{"SWAPDB", "0", "x"}, "report", "stream-corrupt"},
+		{"nor of that", FlushStop, []string{"SWAPDB", "-1", "0"}, "report", "stream-corrupt"},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
 			r := base.again(t)

@@ -108,7 +108,7 @@ func (g *group) load() error {
 		rejects++
 		last = r
 		if g.isUnmarked(r) {
-			g.stopped, g.stoppedIn, g.beyond = g.unmarkedStop(r), r.Epoch, Delivered{r.Epoch, r.Offset}
+			g.stopped, g.stoppedIn, g.beyond = g.unmarkedStop(r), r.Epoch, Delivered{Epoch: r.Epoch, Until: r.Offset}
 		}
 		return nil
 	})

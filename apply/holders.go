@@ -18,9 +18,11 @@ import (
 // wrote, and did not remove for certain or empty the database of. An RDB that is restored counts whole.
 // One that the mark is not in does not count: another may take its place, and
 // then nobody would know of the key any more. Of what was pruned only names are
-// known: such a key counts as held.
+// known: such a key counts as held. So does one, in both databases, that a SWAPDB
+// under way may have moved or not.
 type holders struct {
 	g    *group
+	dir  string // for files, while it is used
 	set  *spool.KeySet
 	rows []*holder // by the name of the mark
 
@@ -30,8 +32,8 @@ type holders struct {
 
 // newHolders takes the marks that the target has. A group of the job without
 // one holds nothing, unless it had one before: then nobody knows.
-func newHolders(g *group, set *spool.KeySet, names *found, marks map[string]repl.GroupID) (*holders, error) {
-	h := &holders{g: g, set: set, found: names, inDB: map[int]bits{}}
+func newHolders(g *group, dir string, set *spool.KeySet, names *found, marks map[string]repl.GroupID) (*holders, error) {
+	h := &holders{g: g, dir: dir, set: set, found: names, inDB: map[int]bits{}}
 	for _, key := range slices.Sorted(maps.Keys(marks)) {
 		h.rows = append(h.rows, &holder{id: marks[key], key: key})
 	}
@@ -84,13 +86,13 @@ func (h *holders) keys() []string {
 }
 
 // by is who holds the i-th key of the set, or nil.
-func (h *holders) by(i int) *holder {
+func (h *holders) by(i, db int, key []byte) (*holder, error) {
 	for _, row := range h.rows {
-		if row.held.has(i) {
-			return row
+		if ok, err := row.holds(i, db, key); err != nil || ok {
+			return row, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // follow reads on to where the marks stand.
@@ -114,7 +116,48 @@ type holder struct {
 	epoch repl.Epoch  // 0: nothing was read
 	at    repl.Offset // in its stream, as far as that was read
 	db    int         // selected there
+	swaps spool.Swaps // up to there
+	under Swap        // is under way behind it
+	wide  *wideSet    // what held is about, rather than the set, since databases were swapped
 	held  bits
+}
+
+// holds tells whether the group holds the i-th key of the set.
+func (r *holder) holds(i, db int, key []byte) (bool, error) {
+	if r.wide == nil {
+		return r.held.has(i), nil
+	}
+	if r.held == nil {
+		return false, nil
+	}
+	swaps := &r.swaps
+	if r.under.Step > 0 {
+		swaps = swaps.Clone()
+		swaps.Halve(r.under.A, r.under.B)
+	}
+	for _, from := range swaps.Origins(db) {
+		switch j, ok, err := r.wide.set.Find(spool.FingerprintOf(from, key)); {
+		case err != nil:
+			return false, err
+		case ok && r.held.has(j):
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// doubts are those about a key that stays for the group. Where it is to be once a
+// swap that is under way is over is not known.
+func (r *holder) doubts(db int, key []byte) []checkpoint.Doubt {
+	d := checkpoint.Doubt{Group: r.id, Epoch: r.epoch, DB: db, Key: key, Why: "shared", Offset: r.at, Own: true}
+	other, swapped := r.under.other(db)
+	if !swapped {
+		return []checkpoint.Doubt{d}
+	}
+	d.Own = false
+	there := d
+	there.DB = other
+	return []checkpoint.Doubt{d, there}
 }
 
 func (r *holder) follow(ctx context.Context, h *holders, text string) error {
@@ -146,43 +189,53 @@ func (r *holder) follow(ctx context.Context, h *holders, text string) error {
 }
 
 func (r *holder) follows(ctx context.Context, h *holders, m Mark) error {
-	use := func(b bits) func(spool.Fingerprint, bool) error {
-		return func(fp spool.Fingerprint, removed bool) error {
-			i, ok, err := h.set.Find(fp)
-			switch {
-			case err != nil || !ok:
-			case removed:
-				b.clear(i)
-			default:
-				b.set(i)
-			}
-			return err
-		}
-	}
 	if m.Phase == checkpoint.PhaseNone {
 		r.epoch, r.held = 0, nil
 		return nil
 	}
-	cleared := func(db int, c command.Cleared) error { return h.cleared(r.held, db, c) }
+	use := func(fp spool.Fingerprint, removed bool) error {
+		i, ok, err := r.set(h).Find(fp)
+		switch {
+		case err != nil || !ok:
+		case !removed:
+			r.held.set(i)
+		case !r.swaps.Loose():
+			r.held.clear(i)
+		}
+		return err
+	}
+	cleared := func(db int, c command.Cleared) error { return r.cleared(h, db, c) }
 	streaming := m.Phase == checkpoint.PhaseStream
 	if r.epoch == m.Epoch && m.Offset >= r.at {
 		if !streaming {
 			return nil // its RDB was read whole
 		}
-		w, err := r.spool.WalkStream(ctx, m.Epoch, r.at, r.db, m.Offset, use(r.held), cleared)
-		r.at, r.db = m.Offset, w.DB
+		r.swaps.Turns = m.Turns
+		w, err := r.spool.WalkStream(ctx, m.Epoch, r.at, r.db, m.Offset, &r.swaps, use, cleared)
+		r.at, r.db, r.under = m.Offset, w.DB, m.Swap
 		if err != nil {
 			return err
 		}
-		return r.clearing(ctx, h, m)
+		if r.covers() {
+			return r.clearing(ctx, h, m)
+		}
 	}
 	until := spool.WalkRDB
 	if streaming {
 		until = m.Offset
 	}
-	r.held = newBits(h.set.Len())
-	if _, err := r.spool.WalkKeys(ctx, m.Epoch, until, use(r.held), cleared); err != nil {
-		return err
+	for again := true; again; {
+		if !r.covers() {
+			if err := r.widen(h); err != nil {
+				return err
+			}
+		}
+		r.held = newBits(r.set(h).Len())
+		r.swaps, r.under = spool.Swaps{Turns: m.Turns}, m.Swap
+		if _, err := r.spool.WalkKeys(ctx, m.Epoch, until, &r.swaps, use, cleared); err != nil {
+			return err
+		}
+		again = !r.covers()
 	}
 	r.epoch, r.at, r.db = m.Epoch, m.Offset, m.DB
 	return r.clearing(ctx, h, m)
@@ -196,10 +249,10 @@ func (r *holder) clearing(ctx context.Context, h *holders, m Mark) error {
 		return nil
 	}
 	var done error
-	_, err := r.spool.WalkStream(ctx, m.Epoch, m.Offset, m.DB, spool.WalkAll,
+	_, err := r.spool.WalkStream(ctx, m.Epoch, m.Offset, m.DB, spool.WalkAll, r.swaps.Clone(),
 		func(spool.Fingerprint, bool) error { return errOther },
 		func(db int, c command.Cleared) error {
-			done = h.cleared(r.held, db, c)
+			done = r.cleared(h, db, c)
 			return errFirst
 		})
 	switch {
@@ -217,16 +270,29 @@ var (
 	errOther = errors.New("it names keys")
 )
 
-// cleared takes from b what is emptied.
-func (h *holders) cleared(b bits, db int, c command.Cleared) error {
+// cleared takes from what the group holds what is emptied.
+func (r *holder) cleared(h *holders, db int, c command.Cleared) error {
 	switch {
 	case c.All:
-		clear(b)
+		clear(r.held)
 		return nil
+	case r.swaps.Loose():
+		return nil
+	case r.wide != nil:
+		return h.found.each(func(_, _ int, key []byte) error {
+			if c.Slots != nil && !inSlots(c.Slots, key) {
+				return nil
+			}
+			j, ok, err := r.wide.set.Find(spool.FingerprintOf(db, key))
+			if ok {
+				r.held.clear(j)
+			}
+			return err
+		})
 	case c.Slots != nil:
 		return h.found.each(func(i, at int, key []byte) error {
 			if at == db && inSlots(c.Slots, key) {
-				b.clear(i)
+				r.held.clear(i)
 			}
 			return nil
 		})
@@ -244,7 +310,7 @@ func (h *holders) cleared(b bits, db int, c command.Cleared) error {
 		h.inDB[db] = all
 	}
 	for i, word := range h.inDB[db] {
-		b[i] &^= word
+		r.held[i] &^= word
 	}
 	return nil
 }

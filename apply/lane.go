@@ -504,70 +504,83 @@ func (l *Lane) Write(m Mark) error {
 // nothing was executed, and it may be tried again. Nothing else is queued or
 // unanswered when it is called.
 func (l *Lane) Exclusive(ctx context.Context, others []string, decide func(texts []string) (*Batch, error)) (moved bool, err error) {
+	failed, moved, err := l.exclusive(ctx, others, decide, nil)
+	if err == nil && len(failed) > 0 {
+		err = failed[0].Err
+	}
+	return moved, err
+}
+
+// exclusive is Exclusive for a batch of which commands may fail, and of which tell
+// is given the answers that are integers.
+func (l *Lane) exclusive(ctx context.Context, others []string, decide func(texts []string) (*Batch, error), tell func(i int, n int64)) (failed []resp.ExecError, moved bool, err error) {
 	l.gate.Lock()
 	defer l.gate.Unlock()
 	do := func(args ...string) (resp.Reply, error) { return control{l.conn, l.timeout}.Do(ctx, args...) }
 	if _, err := do("SELECT", "0"); err != nil {
-		return false, err
+		return nil, false, err
 	}
 	if _, err := do(append([]string{"WATCH", l.key}, others...)...); err != nil {
-		return false, fmt.Errorf("watch marks: %w", err)
+		return nil, false, fmt.Errorf("watch marks: %w", err)
 	}
 	texts := make([]string, len(others))
 	for i, key := range append([]string{l.key}, others...) {
 		text, _, err := getMark(ctx, control{l.conn, l.timeout}, key)
 		switch {
 		case err != nil:
-			return false, err
+			return nil, false, err
 		case i > 0:
 			texts[i-1] = text
 		case text != string(l.text):
-			return false, errMoved
+			return nil, false, errMoved
 		}
 	}
 	b, err := decide(texts)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	if b == nil {
 		_, err := do("UNWATCH")
-		return false, err
+		return nil, false, err
 	}
 	if _, err := do("MULTI"); err != nil { // nothing may run outside of it
-		return false, fmt.Errorf("begin a transaction: %w", err)
+		return nil, false, fmt.Errorf("begin a transaction: %w", err)
 	}
 	out := resp.AppendCommandStrings(append([]byte(nil), b.buf...), "SELECT", "0")
 	out = resp.AppendCommandStrings(out, "SET", l.key, string(l.text))
 	if err := l.write(append(out, execCommand...)); err != nil {
-		return false, err
+		return nil, false, err
 	}
 	if err := l.conn.Flush(); err != nil {
-		return false, err
+		return nil, false, err
 	}
 	if err := l.listen(); err != nil {
-		return false, err
+		return nil, false, err
 	}
 	n := len(b.cmds) + ownReplies
 	_, refused, err := l.conn.ReadQueued(n, n)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
-	r, err := l.conn.ReadExecInts(nil)
+	r, err := l.conn.ReadExecInts(tell)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	l.silence.answered(laneConn)
 	switch {
 	case refused != nil: // and with it EXEC
-		return false, refused.Err
+		return nil, false, refused.Err
 	case r.Null:
-		return true, nil
+		return nil, true, nil
 	case r.Err != "":
-		return false, refusedExec(r.Err)
-	case len(r.Errors) > 0:
-		return false, r.Errors[0].Err
+		return nil, false, refusedExec(r.Err)
 	}
-	return false, nil
+	for _, e := range r.Errors {
+		if e.Index >= len(b.cmds) {
+			return nil, false, l.markRefused(e.Err)
+		}
+	}
+	return r.Errors, false, nil
 }
 
 func (l *Lane) markRefused(cause resp.ServerError) error {

@@ -83,7 +83,9 @@ type Mark struct {
 	// empties databases, is being carried out: the group holds nothing any more
 	// of what that empties. In the text it stands for the phase.
 	Clearing bool
-	ReplID   repl.ReplID // the epoch's history
+	// Swap says the same of a SWAPDB; see swap.go.
+	Swap   Swap
+	ReplID repl.ReplID // the epoch's history
 	// Offset is the end of the last applied command; in the RDB phase the
 	// offset of the snapshot's cut.
 	Offset repl.Offset
@@ -115,6 +117,14 @@ type Mark struct {
 	// Past are the epochs before Epoch of which something may be on the target
 	// that Epoch's RDB lacks, oldest first. Empty in the stream phase.
 	Past []Delivered
+	// Turns tell which SWAPDB of the epoch's stream were carried out.
+	Turns spool.Turns
+}
+
+// Swap is how far a SWAPDB is carried out.
+type Swap struct {
+	Step int // 0 is none
+	A, B int // databases of the source
 }
 
 // Delivered is how much of an epoch was applied before another took its place.
@@ -124,6 +134,27 @@ type Delivered struct {
 	// spool.WalkRDB when none was, of the RDB perhaps all, and spool.WalkAll when
 	// it is not known.
 	Until repl.Offset
+	// Turns and Swap are those of the mark then.
+	Turns spool.Turns
+	Swap  Swap
+}
+
+// swaps begins a walk over what was delivered.
+func (d Delivered) swaps() *spool.Swaps {
+	if d.Until == spool.WalkAll { // nobody knows which were carried out
+		return &spool.Swaps{Turns: spool.EverySwap}
+	}
+	return &spool.Swaps{Turns: d.Turns}
+}
+
+// walked says of the swaps behind that walk what it does not tell.
+func (d Delivered) walked(s *spool.Swaps) {
+	switch {
+	case d.Until == spool.WalkAll:
+		s.Loosen()
+	case d.Swap.Step > 0:
+		s.Halve(d.Swap.A, d.Swap.B)
+	}
 }
 
 // Deadlines is how the deadlines of a group's keys stand on the target. The zero
@@ -164,11 +195,14 @@ func (d Deadlines) holding() Deadlines {
 
 const (
 	markVersion = "2"     // 1 had no past
-	markFields  = 15      // beside ttl, timed and asked, which older marks do not have
+	markFields  = 15      // beside ttl, timed, asked, turns and swap, which older marks do not have
 	phaseClear  = "clear" // see Mark.Clearing
 	// maxPast bounds what is read as Past. It grows by one with each full sync
 	// that comes before the one before it was applied whole.
 	maxPast = 4096
+	// maxTurns bounds how often in one epoch swaps may begin, or cease, to be
+	// carried out.
+	maxTurns = 64
 )
 
 // left is the past of the epoch that takes m's place.
@@ -177,13 +211,15 @@ func (m *Mark) left() []Delivered {
 	if m.Phase == checkpoint.PhaseNone {
 		return past
 	}
-	d := Delivered{m.Epoch, spool.WalkRDB}
+	d := Delivered{Epoch: m.Epoch, Until: spool.WalkRDB}
 	if m.Phase == checkpoint.PhaseStream {
-		d.Until = m.Offset
+		d.Until, d.Turns, d.Swap = m.Offset, m.Turns, m.Swap
 	}
 	for i, p := range past {
 		if p.Epoch == d.Epoch { // it was begun twice, perhaps behind one whose RDB was not whole
-			past[i].Until = max(p.Until, d.Until)
+			if d.Until > p.Until {
+				past[i] = d
+			}
 			return past
 		}
 	}
@@ -216,10 +252,53 @@ func (m Mark) String() string {
 	if m.Asked {
 		text += " asked=1"
 	}
+	if len(m.Turns) > 0 {
+		text += " turns=" + turnsText(m.Turns, ",")
+	}
+	if m.Swap.Step > 0 {
+		text += fmt.Sprintf(" swap=%d:%s", m.Swap.Step, m.Swap.dbs())
+	}
 	return text
 }
 
-// pastText is "-", or the epochs as 1:rdb,2:8125,3:all.
+func (s Swap) dbs() string { return fmt.Sprintf("%d-%d", s.A, s.B) }
+
+// parseDBs reads what dbs printed.
+func (s *Swap) parseDBs(text string) error {
+	a, b, _ := strings.Cut(text, "-")
+	n, err := strconv.ParseUint(a, 10, 31)
+	m, berr := strconv.ParseUint(b, 10, 31)
+	if err = errors.Join(err, berr); err == nil && n == m {
+		err = fmt.Errorf("%q is no two databases", text)
+	}
+	s.A, s.B = int(n), int(m)
+	return err
+}
+
+func turnsText(t spool.Turns, sep string) string {
+	var items []string
+	for _, o := range t {
+		items = append(items, o.String())
+	}
+	return strings.Join(items, sep)
+}
+
+func parseTurns(text, sep string) (t spool.Turns, err error) {
+	for item := range strings.SplitSeq(text, sep) {
+		o, err := repl.ParseOffset(item)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(t); n == maxTurns || n > 0 && t[n-1] >= o {
+			return nil, fmt.Errorf("offset %s is not behind the one before, or one of more than %d", item, maxTurns)
+		}
+		t = append(t, o)
+	}
+	return t, nil
+}
+
+// pastText is "-", or the epochs as 1:rdb,2:8125,3:all; behind @ are turns, and
+// behind ~ the databases of a swap under way: 2:8125@700/900~0-1.
 func pastText(past []Delivered) string {
 	if len(past) == 0 {
 		return "-"
@@ -237,6 +316,12 @@ func pastText(past []Delivered) string {
 			end = "all"
 		}
 		fmt.Fprintf(&b, "%d:%s", d.Epoch, end)
+		if len(d.Turns) > 0 {
+			b.WriteString("@" + turnsText(d.Turns, "/"))
+		}
+		if d.Swap.Step > 0 {
+			b.WriteString("~" + d.Swap.dbs())
+		}
 	}
 	return b.String()
 }
@@ -251,9 +336,18 @@ func parsePast(s string) ([]Delivered, error) {
 	}
 	var past []Delivered
 	for _, item := range items {
+		item, dbs, half := strings.Cut(item, "~")
+		item, turns, swapped := strings.Cut(item, "@")
 		epoch, end, _ := strings.Cut(item, ":")
 		n, err := strconv.ParseUint(epoch, 10, 32)
 		d := Delivered{Epoch: repl.Epoch(n)}
+		if swapped && err == nil {
+			d.Turns, err = parseTurns(turns, "/")
+		}
+		if half && err == nil {
+			d.Swap.Step = 1
+			err = d.Swap.parseDBs(dbs)
+		}
 		switch end {
 		case "rdb":
 			d.Until = spool.WalkRDB
@@ -359,6 +453,17 @@ func ParseMark(s string) (Mark, error) {
 			if m.Asked = v == "1"; !m.Asked {
 				err = errors.New("not 1")
 			}
+			seen--
+		case "turns":
+			m.Turns, err = parseTurns(v, ",")
+			seen--
+		case "swap":
+			step, dbs, _ := strings.Cut(v, ":")
+			if n, err = num(step, 32); err == nil && (n < 1 || n > swapSteps) {
+				err = errors.New("no such step")
+			}
+			m.Swap.Step = int(n)
+			err = errors.Join(err, m.Swap.parseDBs(dbs))
 			seen--
 		default:
 			err = errors.New("unknown field")

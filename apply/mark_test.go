@@ -21,13 +21,26 @@ func TestMarkRoundTrip(t *testing.T) {
 		{Owner: "b.2", Epoch: 3, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 1 << 60, Start: 1<<60 - 1, DB: 2, StartDB: 1, Commands: 5, RunID: string(id)},
 		{Owner: "d.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 5, Start: 5, TTL: DeadlinesHeld},
 		{Owner: "d.1", Epoch: 2, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 5, Start: 5, TTL: DeadlinesMixed, Timed: true, Asked: true},
-		{Owner: "c.1", Epoch: 9, Phase: checkpoint.PhaseSweep, ReplID: id, Offset: 7, Past: []Delivered{{1, spool.WalkRDB}, {3, 8125}, {8, spool.WalkAll}}},
+		{Owner: "c.1", Epoch: 9, Phase: checkpoint.PhaseSweep, ReplID: id, Offset: 7, Past: []Delivered{{Epoch: 1, Until: spool.WalkRDB}, {Epoch: 3, Until: 8125}, {Epoch: 8, Until: spool.WalkAll}}},
+		{Owner: "e.1", Epoch: 9, Phase: checkpoint.PhaseStream, ReplID: id, Offset: 7, Swap: Swap{Step: 2, A: 0, B: 15}, Turns: spool.Turns{3}},
+		{Owner: "e.1", Epoch: 9, Phase: checkpoint.PhaseRDB, ReplID: id, Offset: 7, Past: []Delivered{
+			{Epoch: 1, Until: 9, Turns: spool.Turns{3, 5}}, {Epoch: 2, Until: 7, Swap: Swap{Step: 1, A: 3, B: 1}}, {Epoch: 3, Until: 9, Turns: spool.Turns{1}, Swap: Swap{Step: 1, B: 1}},
+		}},
 	} {
 		got, err := ParseMark(m.String())
 		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("ParseMark(%q): got %+v, %v, want %+v", m, got, err, m)
 		}
 	}
+}
+
+// turnsOf are the first n turns.
+func turnsOf(n int) string {
+	var t spool.Turns
+	for i := range n {
+		t = append(t, repl.Offset(i))
+	}
+	return turnsText(t, ",")
 }
 
 func TestParseMarkRefuses(t *testing.T) {
@@ -47,6 +60,15 @@ func TestParseMarkRefuses(t *testing.T) {
 		"a strange flag":         good + " asked=0",
 		"another strange flag":   good + " timed=0",
 		"text":                   "hello world",
+		"turns out of order":     good + " turns=5,5",
+		"a turn that is none":    good + " turns=",
+		"turns without end":      good + " turns=" + turnsOf(maxTurns+1),
+		"a step that is none":    good + " swap=4:0-1",
+		"a step before them":     good + " swap=0:0-1",
+		"a swap of one database": good + " swap=1:3-3",
+		"a swap of no databases": good + " swap=1",
+		"half a swap of none":    strings.Replace(good, "past=-", "past=1:5~0", 1),
+		"a past with no turn":    strings.Replace(good, "past=-", "past=1:5@", 1),
 	} {
 		if m, err := ParseMark(text); err == nil {
 			t.Errorf("%s: got %+v, want an error", claim, m)
@@ -81,18 +103,18 @@ func TestParseMarkReadsTheVersionBefore(t *testing.T) {
 // TestWhatAMarkLeavesBehindCanBeReadAgain: --reseed puts every epoch that is
 // known into the past, one whose RDB is still arriving too.
 func TestWhatAMarkLeavesBehindCanBeReadAgain(t *testing.T) {
-	all := []Delivered{{1, spool.WalkAll}, {2, spool.WalkAll}}
+	all := []Delivered{{Epoch: 1, Until: spool.WalkAll}, {Epoch: 2, Until: spool.WalkAll}}
 	for _, tt := range []struct {
 		claim string
 		mark  Mark
 		want  []Delivered
 	}{
 		{"nothing was begun", Mark{Past: all}, all},
-		{"the first epoch", Mark{Epoch: 1, Phase: checkpoint.PhaseStream, Offset: 7}, []Delivered{{1, 7}}},
-		{"an RDB in part", Mark{Epoch: 1, Phase: checkpoint.PhaseRDB}, []Delivered{{1, spool.WalkRDB}}},
+		{"the first epoch", Mark{Epoch: 1, Phase: checkpoint.PhaseStream, Offset: 7}, []Delivered{{Epoch: 1, Until: 7}}},
+		{"an RDB in part", Mark{Epoch: 1, Phase: checkpoint.PhaseRDB}, []Delivered{{Epoch: 1, Until: spool.WalkRDB}}},
 		{"the last of the past, begun again", Mark{Epoch: 2, Phase: checkpoint.PhaseRDB, Past: all}, all},
 		{"an earlier one, begun again", Mark{Epoch: 1, Phase: checkpoint.PhaseSweep, Past: all}, all},
-		{"one behind the past", Mark{Epoch: 3, Phase: checkpoint.PhaseRDB, Past: all}, append(slices.Clone(all), Delivered{3, spool.WalkRDB})},
+		{"one behind the past", Mark{Epoch: 3, Phase: checkpoint.PhaseRDB, Past: all}, append(slices.Clone(all), Delivered{Epoch: 3, Until: spool.WalkRDB})},
 	} {
 		got := tt.mark.left()
 		if diff := cmp.Diff(tt.want, got); diff != "" {

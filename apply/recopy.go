@@ -94,7 +94,7 @@ func (r *recopier) hangUp() {
 func (s *streamer) nothingToAsk() bool {
 	r := s.g.recopier
 	all, held := s.g.doubts.counts()
-	return r.source.Addr == "" || r.pending != nil || all == 0 ||
+	return r.source.Addr == "" || r.pending != nil || all == 0 || s.lane.Mark().Swap.Step > 0 ||
 		all == held && s.g.now().Sub(r.released) < holdTime || s.g.now().Before(r.next)
 }
 

@@ -107,7 +107,7 @@ func (g *group) unmarked(b *Batch, u *unmarkedError) error {
 	g.doubts.add(doubts)
 	g.status.count(1)
 	g.showDoubts(0)
-	g.stopped, g.stoppedIn, g.beyond = g.unmarkedStop(r), r.Epoch, Delivered{r.Epoch, r.Offset}
+	g.stopped, g.stoppedIn, g.beyond = g.unmarkedStop(r), r.Epoch, Delivered{Epoch: r.Epoch, Until: r.Offset}
 	return g.stopped
 }
 

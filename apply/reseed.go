@@ -58,9 +58,12 @@ func (g *group) reseed(ctx context.Context) error {
 		return g.spoolErr(err)
 	}
 	was := g.lane.Mark()
+	if err := g.dropAside(ctx); err != nil {
+		return err
+	}
 	m := Mark{Commands: was.Commands}
 	for _, e := range known {
-		m.Past = append(m.Past, Delivered{e, spool.WalkAll})
+		m.Past = append(m.Past, Delivered{Epoch: e, Until: spool.WalkAll})
 	}
 	conn := control{g.lane.conn, g.lane.timeout}
 	if _, err := conn.Do(ctx, "SADD", jobsKey, g.job.o.Job.String()); err != nil {

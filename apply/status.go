@@ -84,6 +84,9 @@ type Status struct {
 	// Flushes are the commands that emptied databases and were carried out since
 	// this process began, and Flushed the keys that those have deleted.
 	Flushes, Flushed int64
+	// Swaps are the SWAPDB that were carried out since, and Swapped the keys that
+	// those have moved.
+	Swaps, Swapped int64
 	// FlushesIgnored are those that were skipped, since the job was last known to
 	// be equal.
 	FlushesIgnored int64
@@ -241,6 +244,7 @@ var hints = map[string]string{
 	"target-mark-changed":   "is another apply of this job running? this one looks at the mark again",
 	"target-mark-contended": "is another apply of this job running? this one looks at the mark again",
 	"flushing":              "it goes on by itself: the stream is applied again when the keys are deleted",
+	"swapping":              "it goes on by itself: the stream is applied again when the keys are moved",
 	"new-epoch":             "the next full sync begins by itself, and apply goes on from there",
 	"spool-missing":         "a copy under way is waited for; if none is, copy the folder again",
 }

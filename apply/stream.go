@@ -113,6 +113,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 			return g.refuse(batched{end: c.End, db: int32(s.tr.db)}, args, resp.ServerError(why.Error()))
 		}
 	}
+	s.tr.began, s.tr.turned = swapOf(m)
 	g.held.enter(m, false)
 	if err := g.wantHeld(ctx); err != nil {
 		return err
@@ -164,6 +165,12 @@ func (s *streamer) run(ctx context.Context) error {
 		}
 		if c, ok := cleared(cause); ok {
 			if err := s.clear(ctx, c); err != nil {
+				return err
+			}
+			continue
+		}
+		if c, ok := swapped(cause); ok {
+			if err := s.swap(ctx, c); err != nil {
 				return err
 			}
 			continue
@@ -312,6 +319,9 @@ func (s *streamer) send(ctx context.Context) error {
 func (s *streamer) markOf(b *Batch) Mark {
 	m := s.lane.Mark() // nothing is in flight
 	m.Clearing = false
+	if b.end > m.Offset {
+		m.Swap = Swap{}
+	}
 	m.Start, m.StartDB = m.Offset, m.DB
 	m.Offset, m.DB = b.end, b.endDB
 	m.Commands += b.sources

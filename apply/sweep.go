@@ -97,6 +97,9 @@ type sweep struct {
 	// clears is the command of the stream that this is about, which empties
 	// databases; nil behind an RDB.
 	clears *clearing
+	// swaps is a SWAPDB of the stream that this is about.
+	swaps *swapping
+	loose bool // where keys are that were delivered is not known: see spool.Swaps
 
 	names   *found        // the candidates that the target has
 	set     *spool.KeySet // the same, by their fingerprints
@@ -107,6 +110,7 @@ type sweep struct {
 	takes   *accepts
 	jobs    []string // others that share it
 
+	sets    int // of names, so far
 	opaque  uint64
 	found   int64 // keys on the target that the RDB lacks
 	count   int64 // of them, those to delete for good
@@ -119,6 +123,11 @@ func (s *sweep) close() {
 	}
 	if s.marks != nil {
 		s.marks.Close()
+	}
+	if s.holders != nil {
+		for _, row := range s.holders.rows {
+			row.close()
+		}
 	}
 	for _, set := range []*spool.KeySet{s.set, s.coming} {
 		if set != nil {
@@ -150,7 +159,7 @@ func (s *sweep) prepare(ctx context.Context) error {
 	if err := s.foresee(ctx); err != nil {
 		return s.g.sweepErr(err)
 	}
-	if s.holders, err = newHolders(s.g, s.set, s.names, s.others); err != nil {
+	if s.holders, err = newHolders(s.g, s.dir, s.set, s.names, s.others); err != nil {
 		return err
 	}
 	if err := s.look(ctx); err != nil {
@@ -163,34 +172,37 @@ func (s *sweep) prepare(ctx context.Context) error {
 // candidates are the keys that the past delivered and the new RDB lacks. What a
 // command has emptied since is among them: it may have been skipped.
 func (s *sweep) candidates(ctx context.Context) (*spool.KeySet, error) {
-	walk := func(name string, minus *spool.KeySet, past []Delivered) (*spool.KeySet, error) {
-		w := spool.NewKeySet(filepath.Join(s.dir, name))
+	var rdb *spool.KeySet
+	if s.clears == nil && s.swaps == nil {
+		w := spool.NewKeySet(filepath.Join(s.dir, "rdb"))
 		defer w.Close()
-		for _, d := range past {
-			opaque, err := s.g.spool.WalkKeys(ctx, d.Epoch, d.Until, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
-			if errors.Is(err, spool.ErrRDBIncomplete) && d.Until == spool.WalkAll {
-				continue // nothing of it was ever applied
-			}
-			if errors.Is(err, spool.ErrEnd) || errors.Is(err, spool.ErrEpochEnd) {
-				return nil, s.g.ahead(err, "copy the spool again from where it was captured, then start the same command; if that is gone, --reseed loads the newest RDB again",
-					"epoch %s was applied up to offset %s, and the spool's part of it ends before that", d.Epoch, d.Until)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("read which keys epoch %s had: %w", d.Epoch, err)
-			}
-			s.opaque += opaque
+		if err := s.walk(ctx, w, Delivered{Epoch: s.epoch, Until: spool.WalkRDB}, nil); err != nil {
+			return nil, err
 		}
-		return w.Finish(minus)
+		var err error
+		if rdb, err = w.Finish(nil); err != nil {
+			return nil, err
+		}
+		defer rdb.Close()
 	}
-	if s.clears != nil {
-		return walk("candidates", nil, s.past)
+	return s.delivered(ctx, rdb)
+}
+
+// walk adds what was delivered of an epoch.
+func (s *sweep) walk(ctx context.Context, w *spool.KeySetWriter, d Delivered, swaps *spool.Swaps) error {
+	opaque, err := s.g.spool.WalkKeys(ctx, d.Epoch, d.Until, swaps, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
+	if errors.Is(err, spool.ErrRDBIncomplete) && d.Until == spool.WalkAll {
+		return nil // nothing of it was ever applied
 	}
-	rdb, err := walk("rdb", nil, []Delivered{{s.epoch, spool.WalkRDB}})
+	if errors.Is(err, spool.ErrEnd) || errors.Is(err, spool.ErrEpochEnd) {
+		return s.g.ahead(err, "copy the spool again from where it was captured, then start the same command; if that is gone, --reseed loads the newest RDB again",
+			"epoch %s was applied up to offset %s, and the spool's part of it ends before that", d.Epoch, d.Until)
+	}
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("read which keys epoch %s had: %w", d.Epoch, err)
 	}
-	defer rdb.Close()
-	return walk("candidates", rdb, s.past)
+	s.opaque += opaque
+	return nil
 }
 
 // foresee reads, when an epoch is begun again, what its own stream names: most
@@ -202,7 +214,7 @@ func (s *sweep) foresee(ctx context.Context) error {
 	}
 	w := spool.NewKeySet(filepath.Join(s.dir, "coming"))
 	defer w.Close()
-	_, err := s.g.spool.WalkStream(ctx, s.epoch, s.start, 0, spool.WalkAll, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
+	_, err := s.g.spool.WalkStream(ctx, s.epoch, s.start, 0, spool.WalkAll, nil, func(fp spool.Fingerprint, _ bool) error { return w.Add(fp) })
 	if err != nil {
 		return fmt.Errorf("read which keys the stream of epoch %s has: %w", s.epoch, err)
 	}
@@ -229,6 +241,19 @@ func (g *group) sweepErr(err error) error {
 	return g.spoolErr(err)
 }
 
+// reaches tells whether the sweep is about a database of the source.
+func (s *sweep) reaches(db int) bool {
+	switch {
+	case db == dbNone:
+		return false
+	case s.clears != nil:
+		return s.clears.reaches(db)
+	case s.swaps != nil:
+		return s.swaps.reaches(db)
+	}
+	return true
+}
+
 // scan looks for the candidates on the target, and for the marks of others.
 func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) {
 	conn, err := s.g.job.dial(ctx)
@@ -250,7 +275,7 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 	for _, at := range slices.Sorted(maps.Keys(t.keyspace)) {
 		db := selected.From(at)
 		var pattern []string
-		if db == dbNone || s.clears != nil && !s.clears.reaches(db) {
+		if !s.reaches(db) {
 			if at != 0 {
 				continue
 			}
@@ -264,7 +289,7 @@ func (s *sweep) scan(ctx context.Context, candidates *spool.KeySet) (err error) 
 				return nil
 			}
 			// What is not selected is never ours, whatever the spool names.
-			if db == dbNone || !selected.Key(key) || s.clears != nil && !s.clears.covers(db, key) {
+			if !s.reaches(db) || !selected.Key(key) || s.clears != nil && !s.clears.covers(db, key) {
 				return nil
 			}
 			fp := spool.FingerprintOf(db, key)
@@ -330,7 +355,11 @@ func (s *sweep) list() (n int64, err error) {
 			}
 		}
 		by := ""
-		if row := s.holders.by(i); row != nil {
+		row, err := s.holders.by(i, db, key)
+		if err != nil {
+			return err
+		}
+		if row != nil {
 			by = row.id.String()
 		} else {
 			n++
@@ -354,6 +383,8 @@ func (s *sweep) fuse() error {
 		what += fmt.Sprintf(", more than the %s%% that may be deleted without asking", strconv.FormatFloat(limit, 'f', -1, 64))
 	case len(s.jobs) > 0 && !g.job.o.DeletesAgreed:
 		what += ", and the target has marks of another job, " + strings.Join(s.jobs, ", ")
+	case s.loose && !g.job.o.DeletesAgreed:
+		what += ", and which SWAPDB of the source were carried out there is not known, so one may be another database's that was swapped"
 	default:
 		g.log.Warn("keys that the full sync lacks are deleted on the target", "epoch", s.epoch, "delete", s.count, "keep", s.found-s.count, "list", g.deletesFile())
 		return nil
@@ -429,8 +460,9 @@ func (s *sweep) delete(ctx context.Context, chunk []foundKey) error {
 				return nil, err
 			}
 			var b *Batch
-			b, n = s.batch(chunk)
-			return b, nil
+			var err error
+			b, n, err = s.batch(chunk)
+			return b, err
 		})
 		switch {
 		case err != nil:
@@ -466,10 +498,12 @@ func (s *sweep) crowded(ctx context.Context, tries int) {
 func (s *sweep) spared(chunk []foundKey) error {
 	doubts := map[repl.GroupID][]checkpoint.Doubt{}
 	for _, k := range chunk {
-		if by := s.holders.by(k.i); by != nil {
-			doubts[by.id] = append(doubts[by.id], checkpoint.Doubt{
-				Group: by.id, Epoch: by.epoch, DB: k.db, Key: k.key, Why: "shared", Offset: by.at, Own: true,
-			})
+		by, err := s.holders.by(k.i, k.db, k.key)
+		if err != nil {
+			return err
+		}
+		if by != nil {
+			doubts[by.id] = append(doubts[by.id], by.doubts(k.db, k.key)...)
 		}
 	}
 	for id, ds := range doubts {
@@ -486,7 +520,7 @@ func (s *sweep) spared(chunk []foundKey) error {
 	return nil
 }
 
-func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
+func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64, err error) {
 	var keys [][]byte // of one database, behind the word
 	flush := func(db int) {
 		if len(keys) == 0 {
@@ -509,10 +543,14 @@ func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64) {
 		if i > 0 && chunk[i-1].db != k.db {
 			flush(chunk[i-1].db)
 		}
-		if s.holders.by(k.i) == nil {
+		by, err := s.holders.by(k.i, k.db, k.key)
+		if err != nil {
+			return nil, 0, err
+		}
+		if by == nil {
 			keys = append(keys, k.key)
 		}
 	}
 	flush(chunk[len(chunk)-1].db)
-	return b, n
+	return b, n, nil
 }

@@ -35,6 +35,10 @@ type translator struct {
 	onFlush   FlushPolicy
 	// skipFlush counts a flush that is not carried out.
 	skipFlush func(e repl.Epoch, db int, c resp.Command) error
+	// began is where a SWAPDB begins that was begun to be carried out, or 0; turned
+	// tells whether the last one was carried out.
+	began  repl.Offset
+	turned bool
 	// findScripts looks for bodies that the store does not have; it is called
 	// once at most. lost says why they are not to be found.
 	findScripts func() (lost, err error)

@@ -137,7 +137,7 @@ func (w *dumper) keys(fsys fsx.FS, dir string, g repl.GroupID, e repl.Epoch, seq
 	}
 	w.put(dumpRow{Row: "pruned", Path: i.Path, Pruned: &i},
 		"pruned %s: version %d, job %s, epoch from segment %d at offset %d, %s %d to %d, had %d bytes, pruned %s, keys %d, opaque commands %d\n",
-		i.Path, KeysVersion, h.Job, h.First, h.Start, phase, i.From, i.To, i.Bytes, dumpTime(k.head.pruned), i.Keys, i.Opaque)
+		i.Path, k.head.version(), h.Job, h.First, h.Start, phase, i.From, i.To, i.Bytes, dumpTime(k.head.pruned), i.Keys, i.Opaque)
 	return k.each(func(fp Fingerprint) error {
 		if w.data {
 			text := hex.EncodeToString(fp[:])

@@ -29,9 +29,9 @@ func FingerprintOf(db int, key []byte) Fingerprint {
 	return Fingerprint(sum[:16])
 }
 
-// KeysVersion is the version of key files that this package writes, and the
-// newest it reads.
-const KeysVersion = 1
+// KeysVersion is the newest version of key files that this package reads. It is
+// written behind a SWAPDB only: until then files are of version 1.
+const KeysVersion = 2
 
 const (
 	keysMagic      = "tairkeys"
@@ -77,7 +77,23 @@ type keysHeader struct {
 	size       int64  // of the segment's file
 	incomplete bool
 	pruned     int64 // unix ms
+	swapped    int   // databases that the end mark tells of
 	crc        uint32
+}
+
+func (k *keysHeader) version() uint32 {
+	if k.swapped > 0 {
+		return KeysVersion
+	}
+	return 1
+}
+
+// endSize is that of the end mark's payload.
+func (k *keysHeader) endSize() int64 {
+	if k.swapped > 0 {
+		return keysEndSize + swapsSize + int64(k.swapped)*swapSize
+	}
+	return keysEndSize
 }
 
 // keysEnd ends a key file.
@@ -85,6 +101,7 @@ type keysEnd struct {
 	Keys   uint64 // fingerprints
 	Opaque uint64 // commands that may have written keys which they do not name
 	Next   place
+	Swaps  Swaps // up to there
 }
 
 func (e *keysEnd) appendTo(b []byte) []byte {
@@ -92,13 +109,15 @@ func (e *keysEnd) appendTo(b []byte) []byte {
 	b = le.AppendUint64(b, e.Opaque)
 	b = le.AppendUint64(b, uint64(e.Next.Offset))
 	b = le.AppendUint32(b, e.Next.DB)
-	return le.AppendUint32(b, e.Next.Version)
+	b = le.AppendUint32(b, e.Next.Version)
+	return e.Swaps.appendTo(b)
 }
 
 func parseKeysEnd(b []byte) keysEnd {
 	return keysEnd{
 		Keys: le.Uint64(b), Opaque: le.Uint64(b[8:]),
-		Next: place{Offset: int64(le.Uint64(b[16:])), DB: le.Uint32(b[24:]), Version: le.Uint32(b[28:])},
+		Next:  place{Offset: int64(le.Uint64(b[16:])), DB: le.Uint32(b[24:]), Version: le.Uint32(b[28:])},
+		Swaps: parseSwaps(b[keysEndSize:]),
 	}
 }
 
@@ -109,10 +128,10 @@ func (k *keysHeader) appendTo(b []byte) []byte {
 		flags |= keysIncomplete
 	}
 	b = append(b, keysMagic...)
-	b = le.AppendUint32(b, KeysVersion)
+	b = le.AppendUint32(b, k.version())
 	b = le.AppendUint32(b, keysHeaderSize)
 	b = le.AppendUint32(b, flags)
-	b = le.AppendUint32(b, 0)
+	b = le.AppendUint32(b, uint32(k.swapped))
 	b = k.hdr.appendTo(b)
 	foot := k.foot
 	foot.Index, foot.Clock = nil, nil
@@ -129,8 +148,9 @@ func parseKeysHeader(path string, b []byte) (keysHeader, error) {
 	if string(b[:8]) != keysMagic {
 		return k, corrupt(path, 0, "magic is %q, expected %q", b[:8], keysMagic)
 	}
-	if v := le.Uint32(b[8:]); v != KeysVersion {
-		return k, &VersionError{Path: path, Found: v, Supported: KeysVersion}
+	version := le.Uint32(b[8:])
+	if version == 0 || version > KeysVersion {
+		return k, &VersionError{Path: path, Found: version, Supported: KeysVersion}
 	}
 	if n := le.Uint32(b[12:]); n != keysHeaderSize {
 		return k, corrupt(path, 12, "header length is %d, expected %d", n, keysHeaderSize)
@@ -143,8 +163,9 @@ func parseKeysHeader(path string, b []byte) (keysHeader, error) {
 	if unknown := flags &^ keysIncomplete; unknown != 0 {
 		return k, corrupt(path, 16, "header has unknown flags %#x", unknown)
 	}
-	if r := le.Uint32(b[20:]); r != 0 {
-		return k, corrupt(path, 20, "reserved field is %d, expected 0", r)
+	swapped := le.Uint32(b[20:])
+	if k.swapped = int(swapped); swapped > maxSwapped || k.version() != version {
+		return k, corrupt(path, 20, "number of swapped databases is %d, which a file of version %d does not have", swapped, version)
 	}
 	var err error
 	if k.hdr, err = parseSegmentHeader(path, b[24:24+segHeaderSize]); err != nil {
@@ -287,16 +308,16 @@ func (k *keysFile) readEnds(want Identity, seq Seq) error {
 	if err := k.head.hdr.belongs(k.path, want, seq); err != nil {
 		return err
 	}
-	pos := k.size - keysBlockHead - keysEndSize
+	pos := k.size - keysBlockHead - k.head.endSize()
 	if pos < keysHeaderSize {
 		return corrupt(k.path, k.size, "file ends before its end mark")
 	}
-	var end [keysBlockHead + keysEndSize]byte
-	if _, err := k.f.ReadAt(end[:], pos); err != nil {
+	end := make([]byte, keysBlockHead+k.head.endSize())
+	if _, err := k.f.ReadAt(end, pos); err != nil {
 		return fmt.Errorf("read key file: %w", err)
 	}
 	payload := end[keysBlockHead:]
-	n, crc := le.Uint32(end[:]), le.Uint32(end[4:])
+	n, crc := le.Uint32(end), le.Uint32(end[4:])
 	if want := keysCRC(k.head.crc, pos, 0, payload); n != 0 || crc != want {
 		return corrupt(k.path, pos, "end mark is not valid: crc is %08x, expected %08x", crc, want)
 	}
@@ -313,7 +334,7 @@ func (k *keysFile) close() { k.f.Close() }
 // last call says io.EOF.
 func (k *keysFile) blocks() func([]byte) ([]byte, error) {
 	win := window{f: k.f}
-	limit := k.size - keysBlockHead - keysEndSize
+	limit := k.size - keysBlockHead - k.head.endSize()
 	pos, total := int64(keysHeaderSize), uint64(0)
 	var last Fingerprint
 	bad := func(format string, args ...any) error { return corrupt(k.path, pos, format, args...) }

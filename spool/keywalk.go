@@ -35,11 +35,15 @@ const (
 // one that is selected, or slots of one. Whether apply carried it out is not
 // known here: that depends on its policy.
 //
+// swaps is as at the epoch's start, and then as at until: fingerprints, and the
+// databases that cleared is told of, are numbered as it says. With a nil one each
+// name is as it is written.
+//
 // opaque counts commands that may have written keys which they do not name. An
 // error of fn or cleared is returned as it is; others are ErrRDBIncomplete, ErrEnd and
 // ErrEpochEnd when the stream ends before until, and those of reading.
-func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, fn func(fp Fingerprint, removed bool) error, cleared ...ClearedFunc) (opaque uint64, err error) {
-	at, opaque, err := g.walkPruned(ctx, e, until, fn)
+func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, swaps *Swaps, fn func(fp Fingerprint, removed bool) error, cleared ...ClearedFunc) (opaque uint64, err error) {
+	at, opaque, err := g.walkPruned(ctx, e, until, swaps, fn)
 	if err != nil {
 		return opaque, err
 	}
@@ -56,12 +60,12 @@ func (g *Group) WalkKeys(ctx context.Context, e repl.Epoch, until repl.Offset, f
 	if until == WalkRDB || repl.Offset(at.Offset) >= until {
 		return opaque, nil
 	}
-	more, err := g.WalkStream(ctx, e, repl.Offset(at.Offset), max(at.DB, 0), until, fn, cleared...)
+	more, err := g.WalkStream(ctx, e, repl.Offset(at.Offset), max(at.DB, 0), until, swaps, fn, cleared...)
 	return opaque + more.Opaque, err
 }
 
 // walkPruned reads the epoch's key files and tells where what is held begins.
-func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset, fn func(Fingerprint, bool) error) (at Resume, opaque uint64, err error) {
+func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset, swaps *Swaps, fn func(Fingerprint, bool) error) (at Resume, opaque uint64, err error) {
 	// Segments first: what is pruned between the two looks is in both then.
 	held, err := g.listSeqs(e)
 	if err != nil {
@@ -90,6 +94,9 @@ func (g *Group) walkPruned(ctx context.Context, e repl.Epoch, until repl.Offset,
 		if err == nil && !k.head.incomplete && (!h.Stream || repl.Offset(h.begin()) < until) {
 			opaque += k.end.Opaque
 			err = k.each(func(fp Fingerprint) error { return fn(fp, false) })
+			if swaps != nil {
+				swaps.load(&k.end.Swaps, until)
+			}
 		}
 		k.close()
 		if err != nil {
@@ -181,9 +188,9 @@ type Walked struct {
 }
 
 // WalkStream is WalkKeys over the stream behind the offset after, where db is
-// selected.
-func (g *Group) WalkStream(ctx context.Context, e repl.Epoch, after repl.Offset, db int, until repl.Offset, fn func(fp Fingerprint, removed bool) error, cleared ...ClearedFunc) (Walked, error) {
-	uses := keyUses{db: db, cleared: cleared}
+// selected and swaps is as it was there.
+func (g *Group) WalkStream(ctx context.Context, e repl.Epoch, after repl.Offset, db int, until repl.Offset, swaps *Swaps, fn func(fp Fingerprint, removed bool) error, cleared ...ClearedFunc) (Walked, error) {
+	uses := keyUses{db: db, swaps: swaps, cleared: cleared}
 	walked := func() Walked { return Walked{DB: uses.db, Opaque: uses.opaque} }
 	in, err := g.OpenCommands(e, after, until)
 	if err != nil {
@@ -211,6 +218,7 @@ func (g *Group) WalkStream(ctx context.Context, e repl.Epoch, after repl.Offset,
 // keyUses tells which keys the commands of a stream name.
 type keyUses struct {
 	db     int // that is selected
+	swaps  *Swaps
 	opaque uint64
 	keys   [][]byte
 	// cleared is called for the commands that empty databases, or slots of one.
@@ -227,25 +235,29 @@ func (u *keyUses) of(c resp.Command, fn func(fp Fingerprint, removed bool) error
 		}
 		return nil
 	case command.Flush, command.Slots:
+		if a, b, ok := spec.SwapDBs(c.Args); ok && u.swaps != nil {
+			u.swaps.passed(a, b, c.End)
+		}
 		if what, ok := spec.Clears(c.Args); ok {
 			for _, fn := range u.cleared {
-				if err := fn(u.db, what); err != nil {
+				if err := fn(u.swaps.Origin(u.db), what); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	if spec.Class == command.Unknown || spec.Scripts() || spec.Swaps() {
+	if spec.Class == command.Unknown || spec.Scripts() {
 		u.opaque++
 	}
 	u.keys = spec.AppendKeys(u.keys[:0], c.Args)
+	db := u.swaps.Origin(u.db)
 	for i, key := range u.keys {
-		if err := fn(FingerprintOf(u.db, key), spec.Effect(i).Removes()); err != nil {
+		if err := fn(FingerprintOf(db, key), spec.Effect(i).Removes()); err != nil {
 			return err
 		}
 	}
 	if to, key, ok := spec.OtherDB(c.Args); ok {
-		return fn(FingerprintOf(to, key), false)
+		return fn(FingerprintOf(u.swaps.Origin(to), key), false)
 	}
 	return nil
 }

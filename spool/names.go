@@ -18,13 +18,15 @@ type names struct {
 	s    *segFile
 	end  int64 // of the segment: RDB or stream offset
 	from place
+	// swaps are those up to there.
+	swaps Swaps
 }
 
 // startNames finds out where the segment's first own entry begins. It returns
 // nil for one of an RDB that never arrived whole.
 func (g *Group) startNames(s *segFile) (*names, error) {
 	h := &s.hdr
-	n := &names{g: g, s: s, end: s.end}
+	n := &names{g: g, s: s, end: s.end, swaps: Swaps{Turns: EverySwap}}
 	first := h.Seq == h.First
 	if !first {
 		before, err := g.openKeys(h.Epoch, h.Seq-1)
@@ -35,7 +37,7 @@ func (g *Group) startNames(s *segFile) (*names, error) {
 			return nil, err
 		}
 		defer before.close()
-		n.from = before.end.Next
+		n.from, n.swaps = before.end.Next, before.end.Swaps
 		first = h.Stream && !before.head.hdr.Stream
 	}
 	if first && h.Stream {
@@ -58,7 +60,7 @@ func (g *Group) startNames(s *segFile) (*names, error) {
 // entry begins.
 func (n *names) read(add func(Fingerprint) error) (keysEnd, error) {
 	if n.from.Offset >= n.end { // one entry fills the segment
-		return keysEnd{Next: n.from}, nil
+		return keysEnd{Next: n.from, Swaps: n.swaps}, nil
 	}
 	if n.s.hdr.Stream {
 		return n.stream(add)
@@ -107,12 +109,12 @@ func (n *names) stream(add func(Fingerprint) error) (keysEnd, error) {
 		return end, err
 	}
 	defer in.Close()
-	uses := keyUses{db: int(n.from.DB)}
+	uses := keyUses{db: int(n.from.DB), swaps: &n.swaps}
 	for {
 		c, err := in.Next()
 		if err == io.EOF || err == ErrEpochEnd { // a command cut short was never executed
 			end.Next = place{Offset: max(int64(in.Offset()), n.end), DB: uint32(uses.db)}
-			end.Opaque = uses.opaque
+			end.Opaque, end.Swaps = uses.opaque, n.swaps
 			return end, nil
 		}
 		if err == nil {

@@ -188,15 +188,21 @@ func (g *Group) writeKeys(k *keysFile, s *segFile, o PruneOptions) error {
 	if err != nil {
 		return err
 	}
-	err = func() error {
+	err = func() (err error) {
+		sorted := keySorter{fs: g.fs, path: k.path + ".sort.tmp"}
+		defer func() { err = errors.Join(err, sorted.close()) }()
+		if names != nil {
+			if k.end, err = names.read(sorted.add); err != nil {
+				return err
+			}
+		}
+		k.head.swapped = len(k.end.Swaps.origin)
 		w, err := newKeysWriter(f, &k.head)
 		if err != nil {
 			return err
 		}
-		if names != nil {
-			if k.end, err = g.sortedKeys(k, names, w.add); err != nil {
-				return err
-			}
+		if err := g.newKeys(k, &sorted, w.add); err != nil {
+			return err
 		}
 		if err := w.finish(&k.end); err != nil {
 			return err
@@ -217,22 +223,17 @@ func (g *Group) writeKeys(k *keysFile, s *segFile, o PruneOptions) error {
 	return g.fs.SyncDir(filepath.Dir(k.path))
 }
 
-// sortedKeys calls add, in ascending order, for those of a segment's keys that
-// no earlier key file of the epoch has: together they are never larger than 16
-// bytes for each key that the epoch ever named.
-func (g *Group) sortedKeys(k *keysFile, n *names, add func(Fingerprint) error) (end keysEnd, err error) {
-	s := keySorter{fs: g.fs, path: k.path + ".sort.tmp"}
-	defer func() { err = errors.Join(err, s.close()) }()
-	if end, err = n.read(s.add); err != nil {
-		return end, err
-	}
+// newKeys calls add, in ascending order, for those of a segment's keys that no
+// earlier key file of the epoch has: together they are never larger than 16 bytes
+// for each key that the epoch ever named.
+func (g *Group) newKeys(k *keysFile, s *keySorter, add func(Fingerprint) error) error {
 	h := &k.head.hdr
 	before, err := g.earlier(h.Epoch, h.Seq)
 	if err != nil {
-		return end, err
+		return err
 	}
 	defer before.close()
-	return end, s.each(func(fp Fingerprint) error {
+	return s.each(func(fp Fingerprint) error {
 		known, err := before.has(fp)
 		if err != nil || known {
 			return err

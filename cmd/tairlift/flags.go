@@ -125,7 +125,7 @@ func applyFlags() []cli.Flag {
 		&cli.StringFlag{Name: "target-mode", Category: catHow, Value: "auto", DefaultText: "auto", Usage: "`MODE` of the target: auto or standalone"},
 		&cli.StringFlag{Name: "on-existing", Category: catHow, Value: "refuse", DefaultText: "refuse", Usage: "`POLICY` for a target that holds keys which are not this job's: refuse or replace"},
 		&cli.StringFlag{Name: "on-reject", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a command that the target refuses for good: stop or continue"},
-		&cli.StringFlag{Name: "on-flush", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a source that was flushed: stop; scoped: delete the keys that its group has put there, and no others; ignore: delete nothing, and taint the job"},
+		&cli.StringFlag{Name: "on-flush", Category: catHow, Value: "stop", DefaultText: "stop", Usage: "`POLICY` for a source that was flushed, or swapped databases: stop; scoped: delete, or move, the keys that its group has put there, and no others; ignore: do nothing, and taint the job"},
 		&cli.StringFlag{Name: "on-unknown", Category: catHow, Value: "pass", DefaultText: "pass", Usage: "`POLICY` for a command that tairlift does not know: pass (as it is, counted by name) or stop"},
 		&cli.GenericFlag{Name: maxDeletes, Category: catHow, Value: &percent{1}, DefaultText: "1%", Usage: "delete `N%` of a group's keys at most behind a new full sync; above that the group stops (confirm-deletes). 100% is off"},
 		&cli.BoolFlag{Name: reseed, DisableDefaultText: true, Category: catHow, Usage: "where the target has lost its mark, or it does not belong to the spool: load the newest full sync again and make the target equal"},

@@ -1,5 +1,7 @@
 package command
 
+import "math"
+
 // Cleared is what a command empties without naming keys.
 type Cleared struct {
 	// All is every database; else it is the one that is selected.
@@ -57,4 +59,16 @@ func (s *Spec) Flushes(args [][]byte) bool {
 // its deadline: its text or one of its arguments names RENAME, COPY or MOVE.
 func (s *Spec) Renames(args [][]byte) bool {
 	return s.Class == Eval && scriptNames(args, "rename", "renamenx", "copy", "move")
+}
+
+// SwapDBs tells which databases a SWAPDB exchanges. ok is false for any other
+// command, and for what no server sends.
+func (s *Spec) SwapDBs(args [][]byte) (a, b int, ok bool) {
+	if !s.Swaps() || len(args) != 3 {
+		return 0, 0, false
+	}
+	n, fine := parseInt(args[1])
+	m, well := parseInt(args[2])
+	ok = fine && well && min(n, m) >= 0 && max(n, m) <= math.MaxInt32
+	return int(n), int(m), ok
 }

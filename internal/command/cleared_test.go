@@ -1,6 +1,7 @@
 package command
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -76,4 +77,20 @@ func argv(line string) (args [][]byte) {
 		args = append(args, []byte(w))
 	}
 	return args
+}
+
+func TestSwapDBs(t *testing.T) {
+	for line, want := range map[string]string{
+		"SWAPDB 0 1": "0 1 true", "swapdb 15 3": "15 3 true", "SWAPDB 2 2": "2 2 true", "SWAPDB 0 x": "0 0 false", "SWAPDB -1 0": "0 0 false",
+		"SWAPDB 0": "0 0 false", "SWAPDB 0 1 2": "0 0 false", "SWAPDB 0 4294967296": "0 0 false", "MOVE 0 1": "0 0 false",
+	} {
+		args := argv(line)
+		a, b, ok := Lookup(args[0]).SwapDBs(args)
+		if !ok {
+			a, b = 0, 0
+		}
+		if got := fmt.Sprint(a, b, ok); got != want {
+			t.Errorf("%s: got %s, want %s", line, got, want)
+		}
+	}
 }

@@ -102,7 +102,7 @@ func fate(t *testing.T, args [][]byte, caps command.Caps) string {
 		return "EVAL with the body that was kept"
 	case command.Flush:
 		if spec.Name == "SWAPDB" {
-			return "stops the group, or by `--on-flush ignore` not sent"
+			return "by `--on-flush`: stops the group, exchanges its own keys, or not sent"
 		}
 		return "by `--on-flush`: stops the group, deletes its own keys, or not sent"
 	case command.Unsupported:

@@ -63,6 +63,14 @@ func TestWhatSpeaksAgainstAFinish(t *testing.T) {
 			m.TTL = apply.DeadlinesMixed
 			f.traces.Marks[0].Text = m.String()
 		}, []string{"ttl-held: group 1: deadlines of its keys are held back on target t:1"}},
+		{"half a SWAPDB", func(f *finish, _ *spool.Durable) {
+			m, err := apply.ParseMark(f.traces.Marks[0].Text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Swap = apply.Swap{Step: 2, A: 0, B: 1}
+			f.traces.Marks[0].Text = m.String()
+		}, []string{"swap-under-way: group 1: a SWAPDB of its source is half carried out on target t:1"}},
 		{
 			"a mark that is none", func(f *finish, _ *spool.Durable) { f.traces.Marks = []apply.GroupMark{{Group: 1, Text: "hello"}} },
 			[]string{"mark-unreadable: group 1: its mark on the target cannot be read"},

@@ -131,6 +131,10 @@ func (f *finish) checkMark(g repl.GroupID) {
 		f.objectTo(g, "mark-differs", "`tairlift apply --until end` reads it, settles what is open, and goes on from there; or another folder (a copy, or a --state) has applied this job",
 			"its mark on the target is %s, and by what is known here it was %s", place(m.Epoch, m.Phase, m.Offset), place(rec.Epoch, rec.Phase, rec.Offset))
 	}
+	if m.Swap.Step > 0 {
+		f.objectTo(g, "swap-under-way", "`tairlift apply --until end` carries it out; then start the same command",
+			"a SWAPDB of its source is half carried out on target %s: keys have temporary names there, which are left as they are", f.target)
+	}
 	if m.Phase == checkpoint.PhaseStream && m.TTL != apply.DeadlinesExact {
 		f.objectTo(g, "ttl-held", "`tairlift apply --until end` sets them exact; then start the same command",
 			"deadlines of its keys are held back on target %s, where they would never expire", f.target)

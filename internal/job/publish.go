@@ -83,6 +83,7 @@ func applyFile(p Process, target string, s selection.Spec, j *apply.Job, doubts 
 			Held: st.Held, Healed: st.Healed, Pace: st.Pace, Recopy: st.Recopy, Rejected: list.rejected, Doubts: list.doubts,
 			Native: st.Native, WidthMS: st.DateWidth.Milliseconds(), Forgotten: st.Forgotten, TTL: st.TTL.String(),
 			Flushes: st.Flushes, Flushed: st.Flushed, FlushesIgnored: st.FlushesIgnored,
+			Swaps: st.Swaps, Swapped: st.Swapped,
 		}
 		if p := st.TTLPass; p != (apply.TTLPass{}) {
 			g.TTLPass = &TTLPass{Seen: p.Seen, Total: p.Total, Set: p.Set}

@@ -111,7 +111,11 @@ type GroupStatus struct {
 	Flushes        int64 `json:"flushes"`
 	Flushed        int64 `json:"flushed_keys"`
 	FlushesIgnored int64 `json:"flushes_ignored"` // skipped, by --on-flush ignore
-	Reconnects     int   `json:"reconnects"`
+	// Swaps are the SWAPDB that were carried out by the last run, Swapped the keys
+	// that they moved.
+	Swaps      int64 `json:"swaps"`
+	Swapped    int64 `json:"swapped_keys"`
+	Reconnects int   `json:"reconnects"`
 	// Pace says that the group waits for a limit, or for a slow target, or did
 	// within the last second; empty: neither.
 	Pace string `json:"pace"`
@@ -291,6 +295,7 @@ func (d *sides) numbers(s *GroupStatus) {
 		s.Rejected, s.Doubts = append(s.Rejected, a.Rejected...), append(s.Doubts, a.Doubts...)
 		s.Unknown, s.Ignored, s.Filtered, s.Expired, s.WidthMS = a.Unknown, a.Ignored, a.Filtered, a.Expired, a.WidthMS
 		s.Flushes, s.Flushed, s.FlushesIgnored = a.Flushes, a.Flushed, a.FlushesIgnored
+		s.Swaps, s.Swapped = a.Swaps, a.Swapped
 		maps.Copy(s.Unknowns, a.Unknowns)
 		if a.Epoch > 0 {
 			s.applied = true

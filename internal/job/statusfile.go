@@ -156,6 +156,8 @@ type ApplyGroup struct {
 	Flushes        int64 `json:"flushes,omitempty"`
 	Flushed        int64 `json:"flushed_keys,omitempty"`
 	FlushesIgnored int64 `json:"flushes_ignored,omitempty"`
+	Swaps          int64 `json:"swaps,omitempty"` // likewise, and the keys that were moved
+	Swapped        int64 `json:"swapped_keys,omitempty"`
 	Forgotten      bool  `json:"forgotten,omitempty"` // what was rejected or doubtful before apply.db was lost
 }
 
