@@ -331,6 +331,20 @@ func TestGroupsShareAScan(t *testing.T) {
 
 	before := r.calls("scan")
 	a = r.start(Options{}) // knows none of them
+	redistest.Eventually(t, "all groups in their sessions", func() bool {
+		give, err := a.job.scans.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer give()
+		n := 0
+		for _, f := range a.job.scans.found {
+			if f.wants {
+				n++
+			}
+		}
+		return n == groups
+	})
 	for i, p := range pens {
 		p.write("PUBLISH c m")
 		r.exact(a, repl.GroupID(i+1))
