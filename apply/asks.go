@@ -36,9 +36,9 @@ import (
 // clock says T and the key is gone, then T > s + held.Margin + e. The command is
 // dated s + f, so that it is T - (s+f) > held.Margin + e - f old, which is more
 // than lateAge while f - e <= datingError. That holds wherever clocks run alike: an
-// absolute deadline has e = 0; a command that came in no later than the link takes
-// has f next to 0; of one that waited so long that a sample of the source's clock
-// overtook it, oldest is the time of the sample before, f <= 0. The target's clock
+// absolute deadline has e = 0; a command is never dated later than the sample of
+// the source's clock before it by more than datingError, else its time is that
+// sample's, f <= 0. The target's clock
 // is in T itself, so one that is a little ahead of the source's makes batches late
 // and nothing else; one that is far ahead ends keys early, which is told (see
 // farAhead), and may be noticed or not.

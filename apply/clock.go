@@ -8,7 +8,7 @@ import (
 )
 
 // offsetClock dates bytes of a stream by the source's own clock. Capture
-// samples (source time, source offset) pairs once a second; a byte was written
+// samples (source time, source offset) pairs five times a second; a byte was written
 // between the two samples around its offset.
 type offsetClock struct {
 	samples []spool.ClockSample // ascending by offset
@@ -19,8 +19,8 @@ const (
 	// them is a guess.
 	sampleGap = 3 * time.Second
 	// waitGap is the same for bytes that came after the later sample had told of
-	// them: they waited while no link was there. Two samples of one link are a
-	// second apart.
+	// them: they waited while no link was there. Two samples of one link are
+	// closer to each other.
 	waitGap = 1100 * time.Millisecond
 	// waitAge is how much later than the sample behind them bytes may come that the
 	// link did not hold back: they were written when they came.
@@ -66,9 +66,12 @@ func (c *offsetClock) search(o repl.Offset) int {
 }
 
 // at dates the byte with offset o, received by capture at recv: source time in
-// Unix milliseconds, and how far the true time may lie before it. Of bytes that came
-// when they were written that is their time but for the link's; of those that the
-// link held back it is known between which samples they were written.
+// Unix milliseconds, and how far the true time may lie before it, if that is more than
+// datingError. Of bytes that came when they were written that is their time but for
+// the link's. That they did is not known: a link or a process may stall for a
+// moment. So a byte is never taken to be younger than the sample before it by more
+// than that, without its width; of bytes that were held back for sure it is known
+// between which samples they were written.
 func (c *offsetClock) at(o repl.Offset, recv time.Time) (ms int64, width time.Duration) {
 	n := len(c.samples)
 	if n == 0 {
@@ -78,8 +81,15 @@ func (c *offsetClock) at(o repl.Offset, recv time.Time) (ms int64, width time.Du
 	// The source cannot have written a byte after capture received it.
 	ref := c.samples[min(i, n-1)]
 	latest := recv.UnixMicro() + ref.SourceMicros - ref.LocalMicros
+	came := func(us int64, lo spool.ClockSample) (int64, time.Duration) {
+		width := time.Duration(us-lo.SourceMicros) * time.Microsecond
+		if width <= datingError {
+			width = 0
+		}
+		return us / 1000, width
+	}
 	if i == n {
-		return max(latest, c.samples[n-1].SourceMicros) / 1000, 0
+		return came(max(latest, ref.SourceMicros), ref)
 	}
 	hi := c.samples[i]
 	if i == 0 {
@@ -92,7 +102,7 @@ func (c *offsetClock) at(o repl.Offset, recv time.Time) (ms int64, width time.Du
 		return end / 1000, time.Duration(end-lo.SourceMicros) * time.Microsecond
 	}
 	if latest < hi.SourceMicros+waitAge.Microseconds() {
-		return max(min(hi.SourceMicros, latest), lo.SourceMicros) / 1000, 0
+		return came(max(min(hi.SourceMicros, latest), lo.SourceMicros), lo)
 	}
 	t := hi.SourceMicros
 	if hi.Offset > lo.Offset {

@@ -70,7 +70,8 @@ type Options struct {
 	// bytes arrive. 0: 500 ms.
 	RecordEvery time.Duration
 
-	// SampleEvery is the pace of the offset clock. 0: 1 s.
+	// SampleEvery is the pace of the offset clock, to which apply can tell how late a
+	// command is. 0: 200 ms.
 	SampleEvery time.Duration
 
 	// SyncGap is the shortest time between the starts of two fsyncs of the
@@ -107,7 +108,7 @@ const (
 	gateTry      = 100 * time.Millisecond // before a link is dropped to queue for a full sync
 	earlyPause   = 20 * time.Millisecond  // between the first ACKs behind a diskless RDB
 	earlyAcks    = 500                    // how many of them
-	maxPending   = 600                    // clock samples kept while nothing can be appended
+	maxPending   = 3000                   // clock samples kept while nothing can be appended
 	maxSegments  = 256                    // sealed segments named in the record
 )
 
@@ -124,7 +125,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Silence, 60*time.Second)
 	set(&o.AckEvery, time.Second)
 	set(&o.RecordEvery, 500*time.Millisecond)
-	set(&o.SampleEvery, time.Second)
+	set(&o.SampleEvery, 200*time.Millisecond)
 	if o.Buffer <= 0 {
 		o.Buffer = 256 << 10
 	}

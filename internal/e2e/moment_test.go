@@ -3,6 +3,7 @@ package e2e
 import (
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,14 +14,19 @@ import (
 
 // Keys that the source renews in the last moment of their life, by commands that
 // silently begin a new one where there is none, live on behind a target that is as
-// late as that: nothing of them is lost.
+// late as that: nothing of them is lost, also when the process is stopped meanwhile,
+// and sees the commands when it is too late.
 func TestKeysThatAreRenewedInTheLastMoment(t *testing.T) {
+	t.Run("a late link", func(t *testing.T) { renewedInTheLastMoment(t, 4, 0) })
+	t.Run("a process that stalls", func(t *testing.T) { renewedInTheLastMoment(t, 1, 800*time.Millisecond) })
+}
+
+func renewedInTheLastMoment(t *testing.T, rounds int, stall time.Duration) {
 	t.Parallel()
 	source, target := redistest.Source(t, backlog), redistest.Target(t)
 	const (
-		lag    = 250 * time.Millisecond
-		last   = 150 * time.Millisecond
-		rounds = 4
+		lag  = 250 * time.Millisecond
+		last = 150 * time.Millisecond
 	)
 	link := redistest.NewProxy(t, target.Addr, func(_, _ int, args [][]byte) redistest.Action {
 		if strings.EqualFold(string(args[0]), "EXEC") {
@@ -58,8 +64,15 @@ func TestKeysThatAreRenewedInTheLastMoment(t *testing.T) {
 		source.Wait(t, "the last moment of the counter", func() bool {
 			return source.Do(t, "PTTL", "counter").Int <= last.Milliseconds() // or it is gone, and begins anew on both
 		})
-		if renew(n, "600") {
+		if stall > 0 {
+			p.signal(syscall.SIGSTOP)
+		}
+		if renew(n, strconv.FormatInt((600*time.Millisecond+5*stall).Milliseconds(), 10)) {
 			renewed++
+		}
+		if stall > 0 {
+			time.Sleep(stall)
+			p.signal(syscall.SIGCONT)
 		}
 		p.alive()
 	}
