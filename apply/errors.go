@@ -82,6 +82,11 @@ func classify(e resp.ServerError) (class, string) {
 	return classPermanent, ""
 }
 
+func isPermanent(e resp.ServerError) bool {
+	c, _ := classify(e)
+	return c == classPermanent
+}
+
 // connErr turns any error of a connection to the target into one that is
 // waited for, or, when the target refuses for good what apply cannot do
 // without, into a StopError. Ours pass unchanged.

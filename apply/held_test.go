@@ -356,6 +356,25 @@ func TestGroupsShareAScan(t *testing.T) {
 	}
 }
 
+// Keys that the account may not touch, ours that were rejected and those of others,
+// do not keep the rest from being set exact.
+func TestKeysThatAreRefusedAreNoMatterOfThePass(t *testing.T) {
+	if major, _ := redistest.Target(t).Version(); major < 6 {
+		t.Skip("no ACL before 6.0")
+	}
+	r := bareRig(t, 1)
+	d := time.Now().Add(time.Hour).UnixMilli()
+	r.craft(1, 1).write("SET k v PXAT "+at(d), "SET deny v PXAT "+at(d), "SET k2 v PXAT "+at(d))
+	r.target.Do(t, "SET", "other", "v", "EX", "1000")
+	r.target.Do(t, "ACL", "SETUSER", "u", "on", ">pw", "~k*", "~tairlift:*", "+@all")
+	j := r.applyAll(Options{Secret: "u:pw", OnReject: RejectContinue, OnExisting: ExistingReplace})
+	if st := j.Status()[0]; st.Rejects != 1 || st.TTL != DeadlinesExact {
+		t.Errorf("status: got %d rejects, ttl %s, want 1, exact", st.Rejects, st.TTL)
+	}
+	r.wantDeadline("in the end", 0, "k", 0, d)
+	r.wantDeadline("in the end", 0, "k2", 0, d)
+}
+
 // A script of an old source may rename keys that it does not name as its own: one
 // more reason to scan.
 func TestAScriptThatRenamesHasTheTargetScanned(t *testing.T) {

@@ -2,10 +2,12 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
 	"tairlift/internal/held"
+	"tairlift/internal/resp"
 )
 
 // The pass sets a group's held deadlines exact once it has caught up. Which keys
@@ -106,7 +108,16 @@ func (s *streamer) nameStep(ctx context.Context) error {
 		s.tr.held.forget()
 		return nil
 	}
-	if err := s.retime(ctx, db, keys); err != nil {
+	err = s.retime(ctx, db, keys)
+	var refused resp.ServerError
+	if errors.As(err, &refused) && isPermanent(refused) {
+		// One of them was never written, for the account may not. Those that are
+		// there are found by a scan, in another session: this one's answers are mixed up.
+		s.g.log.Warn("the target refuses a key whose deadline was to be held: it is scanned for those that are there", "error", err)
+		s.tr.held.forget()
+		return errMoved
+	}
+	if err != nil {
 		return err
 	}
 	s.g.status.update(func(st *Status) {

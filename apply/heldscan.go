@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -254,6 +255,10 @@ func (c *heldRound) held(ctx context.Context, names []resp.Reply) ([]repl.GroupI
 	groups := make([]repl.GroupID, len(names))
 	for i := range names {
 		r, err := c.conn.ReadReply()
+		var refused resp.ServerError
+		if errors.As(err, &refused) && isPermanent(refused) {
+			continue // what the account may not touch is somebody else's
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ask for a deadline: %w", err)
 		}
