@@ -60,6 +60,10 @@ type heldKeys struct {
 	names *nameQueue
 	// wanted: a scan was asked for that begins behind the first of names.
 	wanted bool
+	// missed: a script may have given one to a key that the scan had passed by then.
+	missed bool
+	// again is how often the scan was made again for that.
+	again int
 	// any: there may be such a key, on the target or in what is being sent.
 	any bool
 	// dropped: some were set exact, and are not known any more.
@@ -120,14 +124,17 @@ func (h *heldKeys) note(db int, key []byte) {
 
 // moves notes the keys of a command that may take over a deadline that is held:
 // of RENAME, COPY, MOVE, or of a script. One that need not name them among its
-// keys leaves them to a scan, unless it meets one that is under way already.
+// keys leaves them to a scan, and to another one if it meets one that is under way.
 func (t *translator) moves(spec *command.Spec, args [][]byte) {
 	if !t.held.any || !spec.PassesTTL() {
 		return
 	}
-	if t.held.all && spec.Renames(args) {
-		t.held.forget()
-		return
+	if spec.Renames(args) {
+		if t.held.all {
+			t.held.forget()
+			return
+		}
+		t.held.missed = true
 	}
 	t.keys = spec.AppendKeys(t.keys[:0], args)
 	to, other, moved := spec.OtherDB(args)

@@ -24,6 +24,10 @@ import (
 // passTime is how long steps are taken between two batches, one at least.
 const passTime = 5 * time.Millisecond
 
+// scansAgain is how often a scan is made again because of scripts that came
+// meanwhile: a source may run them all the time.
+const scansAgain = 3
+
 // watchKeys is how many keys one EXEC of the pass is about, by the round trip to
 // the target. A server compares each key that it is to watch with all that the
 // connection watches, so n of them take it some 5 ns * n^2; and an EXEC takes
@@ -142,7 +146,7 @@ func (s *streamer) findStep(ctx context.Context) error {
 		return err
 	}
 	if len(keys) == 0 {
-		h.all = all
+		h.found(all)
 		if seen, total := scans.progress(); total > 0 {
 			s.g.status.update(func(st *Status) { st.TTLPass.Seen, st.TTLPass.Total = seen, total })
 		}
@@ -154,6 +158,16 @@ func (s *streamer) findStep(ctx context.Context) error {
 	scans.done(s.g.id, len(keys), rest)
 	h.dropped = true
 	return nil
+}
+
+// found takes the word of the scans, that all keys were found or not yet.
+func (h *heldKeys) found(all bool) {
+	if all && h.missed && h.again < scansAgain {
+		h.wanted = false
+		h.again++
+		return
+	}
+	h.all = all
 }
 
 // outlast waits at the end of a spool until the deadlines that had passed before

@@ -76,8 +76,11 @@ func (g *group) wantHeld(ctx context.Context) error {
 	if g.held.all || g.held.wanted {
 		return nil
 	}
-	g.held.wanted = true
-	return g.job.scans.want(ctx, g.id)
+	if err := g.job.scans.want(ctx, g.id); err != nil {
+		return err
+	}
+	g.held.wanted, g.held.missed = true, false
+	return nil
 }
 
 // want has the keys of a group found by the rounds that are yet to begin.
