@@ -48,6 +48,7 @@ type batched struct {
 	own    bool // that key: see isOwn
 	fields bool // it is of the times to live of fields, and answers -2 for one that is gone
 	tells  bool // when the batch is executed
+	looks  bool // for a key: see look
 }
 
 // dbNone makes a batch select a database before its first command.

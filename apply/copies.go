@@ -18,7 +18,7 @@ const (
 	heldLarge   = "too-large"     // for one question
 	heldName    = "name-too-long" // for an entry of its own in the store
 	heldTooLate = "deadline-too-late"
-	heldAbsent  = "absent-at-source" // and perhaps another group's: see Doubt.Own
+	heldAbsent  = "absent-at-source" // but on the target, and perhaps another group's: see Doubt.Own
 	heldRefused = "target-refuses"   // what the source has
 )
 
@@ -35,6 +35,7 @@ type copied struct {
 	from, to int // within Batch.cmds
 	doubt    checkpoint.Doubt
 	at       repl.Offset
+	kept     bool // the target has it, the source has not, and it may be another group's
 }
 
 // putInPlace adds the values that were asked for to the batch, when it ends
@@ -70,7 +71,8 @@ func (s *streamer) putInPlace() error {
 		case v.Large:
 			d.Held = heldLarge
 		case v.Absent && !d.Own && !s.lone():
-			d.Held = heldAbsent
+			b.look(d, p.at.Offset)
+			continue
 		case held.TooLate(v.DeadlineMS):
 			d.Held = heldTooLate
 		case age > fieldsLate && firstField(v.Payload) != 0: // they are not held: the next answer may come in time
@@ -118,6 +120,20 @@ func (b *Batch) copy(d checkpoint.Doubt, v psync.Value, at repl.Offset, p *paylo
 	b.sources++
 	b.copies = append(b.copies, copied{from: from, to: len(b.cmds), doubt: d, at: at})
 	return nil
+}
+
+// look asks for a key that the source has not, and that is not to be deleted: if the
+// target has it neither, nothing is doubtful about it.
+func (b *Batch) look(d checkpoint.Doubt, at repl.Offset) {
+	b.use(d.DB, at)
+	b.buf = resp.AppendArrayHeader(b.buf, 2)
+	b.buf = resp.AppendBulkString(b.buf, "EXISTS")
+	b.buf = resp.AppendBulk(b.buf, d.Key)
+	b.added(1, at)
+	b.sources++
+	n := len(b.cmds)
+	b.cmds[n-1].looks = true
+	b.copies = append(b.copies, copied{from: n - 1, to: n, doubt: d, at: at})
 }
 
 // entryOf is a value as an RDB would give it. A plain string can be set on
@@ -186,6 +202,11 @@ func (g *group) landed(b *Batch, refused map[int]resp.ServerError, m Mark) error
 		return nil
 	}
 	for i, c := range b.copies {
+		if c.kept {
+			c.doubt.Held = heldAbsent
+			held = append(held, c.doubt)
+			continue
+		}
 		if cause, ok := refused[i]; ok {
 			c.doubt.Held = heldRefused + ": " + string(cause)
 			held = append(held, c.doubt)

@@ -264,13 +264,13 @@ func TestWhatTheSourceHasNotIsDeletedOrHeld(t *testing.T) {
 	r, p, s := rejecting(t)
 	r.target.Do(t, "SET", "another-group's", "v")
 	r.target.Do(t, "SET", "unknown", "v")
-	p.command("EVAL", "return redis.call('INCR', KEYS[1])", "2", "n", "another-group's").write("NO-SUCH-COMMAND unknown")
+	p.command("EVAL", "return redis.call('INCR', KEYS[1])", "2", "n", "another-group's").write("NO-SUCH-COMMAND unknown", "NO-SUCH-COMMAND nowhere")
 	s.offset.Store(int64(p.end))
 	a := r.start(Options{OnReject: RejectContinue, Sources: s.source(), JobGroups: []repl.GroupID{1, 2}})
 	a.reaches(t, p.end)
-	redistest.Eventually(t, "n to be healed, the others held", func() bool {
+	redistest.Eventually(t, "what the target lacks too to be healed, the others held", func() bool {
 		st := a.job.Status()[0]
-		return st.Healed == 1 && st.Doubtful == 2 && st.Held == 2 && !st.Healing
+		return st.Healed == 2 && st.Doubtful == 2 && st.Held == 2 && !st.Healing
 	})
 	r.want("absent at the source", map[string]string{"0 EXISTS n": "0", "0 GET another-group's": "v", "0 GET unknown": "v"})
 	if err := a.stop(); err != nil {

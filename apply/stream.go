@@ -345,8 +345,14 @@ func (s *streamer) land() error {
 			return
 		}
 		c := &f.batch.cmds[i]
-		if c.tells {
+		switch {
+		case c.tells:
 			f.batch.told(n)
+			return
+		case c.looks && n > 0:
+			if k, ok := f.batch.copyOf(i); ok {
+				f.batch.copies[k].kept = true
+			}
 			return
 		}
 		if n == 0 && (c.renews || c.asks) || n == fieldGone && c.fields && (len(gone) == 0 || gone[len(gone)-1] != i) {
