@@ -70,6 +70,7 @@ func newDifferential(t *testing.T, seed uint64) *differential {
 	d.alike = (from < 700) == (to < 700)
 	d.conn = source.Dial(t)
 	d.fill = cmdtest.NewFiller(seed, "k:")
+	d.fill.Short = true
 	elsewhere := redistest.Source(t)
 	host, port, err := net.SplitHostPort(elsewhere.Addr)
 	if err != nil {
@@ -240,6 +241,7 @@ func (d *differential) compare() {
 		d.t.Errorf("rows that the source took commands of: got %d, want at least 70", len(d.accepted))
 	}
 	// No more of it, whatever has expired.
+	cmdtest.ShortOnesEnd(d.t, source, 3)
 	end := d.offsets()[0]
 	d.processes[len(d.processes)-1].applied(d.dir, []int64{end})
 	if s := statusOf(d.t, d.dir).Groups[0]; s.Rejects == nil || *s.Rejects != 0 || s.State == "stopped" {
@@ -249,6 +251,7 @@ func (d *differential) compare() {
 		p.interrupt()
 	}
 	run(d.t, exitOK, d.syncArgs("--on-flush", "scoped", "--until", "caught-up")...)
+	cmdtest.ShortOnesEnd(d.t, d.target, 3)
 	redistest.Eventually(d.t, "the replica to be as far as the source", func() bool {
 		return d.replica.Info(d.t, "replication")["slave_repl_offset"] == source.Info(d.t, "replication")["master_repl_offset"]
 	})
