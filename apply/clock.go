@@ -27,16 +27,13 @@ const (
 	waitAge = 100 * time.Millisecond
 )
 
-// add takes samples in the order of the spool. After a failover the new master
-// may be behind what the old one had told: from there on its offsets are those
-// of other bytes, so older samples beyond a newer one go. A sample that repeats
-// an older time (one carried into a new segment) is not new.
+// add takes samples in the order of the spool, whose reader hands out none twice.
+// After a failover the new master may be behind what the old one had told: from
+// there on its offsets are those of other bytes, so older samples beyond a newer one
+// go. What the clocks say is not in order: either may have been set back.
 func (c *offsetClock) add(samples []spool.ClockSample) {
 	for _, s := range samples {
 		n := len(c.samples)
-		if n > 0 && s.LocalMicros <= c.samples[n-1].LocalMicros {
-			continue
-		}
 		for n > 0 && c.samples[n-1].Offset > s.Offset {
 			n--
 		}

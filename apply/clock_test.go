@@ -16,6 +16,10 @@ func TestOffsetClockDatesByTheSource(t *testing.T) {
 		return spool.ClockSample{SourceMicros: us, Offset: o, LocalMicros: us + 5*second}
 	}
 	recv := func(sec float64) time.Time { return time.UnixMicro(base + 5*second + int64(sec*1e6)) }
+	setBack := func(s spool.ClockSample) spool.ClockSample {
+		s.LocalMicros -= 600 * second
+		return s
+	}
 	steady := []spool.ClockSample{sample(0, 1000), sample(1, 2000), sample(2, 2000), sample(3, 4000)}
 	for _, tt := range []struct {
 		claim   string
@@ -41,7 +45,7 @@ func TestOffsetClockDatesByTheSource(t *testing.T) {
 		{"received before the later one", []spool.ClockSample{sample(0, 1000), sample(60, 2000)}, 1500, recv(0.4), 0.4, 400 * time.Millisecond},
 		{"as they came, where samples are late", []spool.ClockSample{sample(0, 1000), sample(2, 2000)}, 1500, recv(1.9), 1.9, 1900 * time.Millisecond},
 		{"the old master's samples beyond the new one's are dropped", []spool.ClockSample{sample(0, 1000), sample(1, 9000), sample(2, 1100), sample(3, 2100)}, 1600, recv(9), 2.5, 500 * time.Millisecond},
-		{"a sample carried into a new segment is not new", append(steady, sample(1, 2000), sample(2, 2000)), 4000, recv(60), 3, time.Second},
+		{"capture's clock was set back by ten minutes", append(steady[:3:3], setBack(sample(3, 4000)), setBack(sample(4, 5000))), 5100, recv(4.2 - 600), 4.2, 0},
 	} {
 		var c offsetClock
 		c.add(tt.samples)
