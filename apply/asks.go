@@ -176,13 +176,47 @@ func (s *streamer) mortal(b *Batch) bool {
 // is now, where that is not known.
 func (s *streamer) age(b *Batch) time.Duration {
 	if b.executed == 0 {
-		return s.tr.clock.sourceAge(b.oldest, s.g.now())
+		return s.tr.clock.sourceAge(b.oldest, s.g.wall())
 	}
-	age := time.Duration(b.executed-b.oldest) * time.Millisecond
-	if by := *s.lane.ahead; by > farAhead {
+	age := b.behind()
+	if by := s.ahead(); by > farAhead {
 		age -= by
 	}
 	return age
+}
+
+// behind is how much later than the source executed the first command of a batch the
+// target did, each by its own clock.
+func (b *Batch) behind() time.Duration {
+	return time.Duration(b.executed-b.oldest) * time.Millisecond
+}
+
+// ahead is how far the target's clock is ahead of the source's, at most. What was
+// measured is ahead of this machine's, which may have been set back since, or was just
+// then; that of capture's machine, by which the source's is known, may be another. No
+// batch that was executed tells a wrong clock from a slow lane, and the quickest of
+// them tells that the two clocks are no further apart.
+func (s *streamer) ahead() time.Duration {
+	by := *s.lane.ahead
+	by = min(by, by-s.tr.clock.skew())
+	if least := s.lane.least; least.of != "" && least.of == s.lane.target.runID {
+		by = min(by, least.behind)
+	}
+	return by
+}
+
+// leastBehind is the least of what batches were behind on one run of a target.
+type leastBehind struct {
+	behind time.Duration
+	of     string // the run id
+}
+
+// noteBehind takes what a batch that was executed tells of the two clocks.
+func (s *streamer) noteBehind(b *Batch) {
+	least, run := &s.lane.least, s.lane.target.runID
+	if b.executed != 0 && (least.of != run || b.behind() < least.behind) {
+		*least = leastBehind{b.behind(), run}
+	}
 }
 
 // wasLate tells whether the target executed a batch so late that keys may have died

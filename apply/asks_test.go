@@ -8,6 +8,7 @@ import (
 
 	"tairlift/internal/held"
 	"tairlift/internal/resp"
+	"tairlift/spool"
 )
 
 // A batch counts on what its keys held before it, and on what it has written itself
@@ -46,21 +47,32 @@ func TestWhatABatchCountsOn(t *testing.T) {
 
 // How old a batch was is the target's word, but for a clock that is far ahead.
 func TestTheAgeOfABatch(t *testing.T) {
-	for _, tt := range []struct {
-		ahead, at, want time.Duration
+	const late, none = 700 * time.Millisecond, -1
+	for claim, tt := range map[string]struct {
+		ahead, skew, least, at, want time.Duration
 	}{
-		{0, 700 * time.Millisecond, 700 * time.Millisecond},
-		{farAhead, 700 * time.Millisecond, 700 * time.Millisecond},
-		{-time.Minute, 700 * time.Millisecond, 700 * time.Millisecond},
-		{time.Minute, time.Minute + 20*time.Millisecond, 20 * time.Millisecond},
+		"all clocks alike":                  {0, 0, none, late, late},
+		"a little ahead":                    {farAhead, 0, none, late, late},
+		"behind":                            {-time.Minute, 0, none, late, late},
+		"far ahead":                         {time.Minute, 0, none, time.Minute + 20*time.Millisecond, 20 * time.Millisecond},
+		"far ahead, as it was":              {time.Minute, 0, time.Minute + 5*time.Millisecond, time.Minute + 20*time.Millisecond, 20 * time.Millisecond},
+		"of a clock here that was set back": {time.Minute, 0, 5 * time.Millisecond, late, late},
+		"of a clock here that is wrong, and capture's":      {time.Minute, time.Minute, none, late, late},
+		"far ahead, and capture's is wrong":                 {time.Minute, -time.Hour, none, time.Minute + late, late},
+		"as far ahead as the source, and both clocks wrong": {time.Minute, 2 * time.Minute, none, late, late},
 	} {
-		s := &streamer{lane: &Lane{ahead: &tt.ahead}}
+		s := &streamer{lane: &Lane{ahead: &tt.ahead, target: target{runID: "r"}}}
+		s.tr.clock = &offsetClock{samples: []spool.ClockSample{{SourceMicros: tt.skew.Microseconds()}}}
+		if tt.least != none {
+			s.noteBehind(&Batch{oldest: 1000, executed: 1000 + tt.least.Milliseconds()})
+			s.noteBehind(&Batch{oldest: 1000, executed: 1000 + time.Hour.Milliseconds()})
+		}
 		b := &Batch{oldest: 1_790_000_000_100}
 		executed := b.oldest + tt.at.Milliseconds()
 		b.told(executed / 1000)
 		b.told(executed % 1000 * 1000)
 		if got := s.age(b); got != tt.want {
-			t.Errorf("executed %s later, by a clock %s ahead: got %s, want %s", tt.at, tt.ahead, got, tt.want)
+			t.Errorf("%s: executed %s later, by a clock %s ahead: got %s, want %s", claim, tt.at, tt.ahead, got, tt.want)
 		}
 	}
 }

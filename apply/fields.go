@@ -50,7 +50,7 @@ func (s *snapshot) fields(c *chunk, e *rdb.Entry) {
 		return
 	}
 	c.seen.timed = true
-	if first > s.g.now().Add(fieldsWithin).UnixMilli() {
+	if first > s.g.wall().Add(fieldsWithin).UnixMilli() {
 		return
 	}
 	c.doubts = append(c.doubts, checkpoint.Doubt{Group: s.g.id, Epoch: s.epoch, DB: e.DB, Key: slices.Clone(e.Key), Why: "fields", Own: true})
@@ -74,7 +74,7 @@ func (s *snapshot) keepDoubts(c *chunk) error {
 // late makes the hash doubtful that a command of times to live of fields comes to,
 // if that is not fresh: the source executed it at ms, at the earliest.
 func (t *translator) late(spec *command.Spec, args [][]byte, ms int64, end repl.Offset) {
-	if t.clock.sourceAge(ms, t.now()) <= fieldsLate {
+	if t.clock.sourceAge(ms, t.wall()) <= fieldsLate {
 		return
 	}
 	if all, _ := t.doubtful.counts(); all+len(t.doubts) >= maxWide {

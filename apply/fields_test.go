@@ -25,7 +25,7 @@ func TestLateCommandsOfFieldsMakeTheirHashDoubtful(t *testing.T) {
 	b := &Batch{}
 	tr := translator{
 		clock: &offsetClock{}, scripts: &scripts{}, caps: command.Caps{Major: 8}, held: &heldKeys{},
-		proveDB: func(int) error { return nil }, doubtful: &known, now: func() time.Time { return now },
+		proveDB: func(int) error { return nil }, doubtful: &known, wall: func() time.Time { return now },
 	}
 	tr.derived = deriver{known: &known}
 	tr.start(b, 0, 0)
@@ -63,7 +63,7 @@ func TestEntriesWhoseFieldsEndSoonAreDoubtful(t *testing.T) {
 	payload := func(typ byte, first time.Duration) []byte {
 		return binary.LittleEndian.AppendUint64([]byte{typ}, uint64(now.Add(first).UnixMilli()))
 	}
-	s := &snapshot{g: &group{id: 1, now: func() time.Time { return now }}, epoch: 3}
+	s := &snapshot{g: &group{id: 1, wall: func() time.Time { return now }}, epoch: 3}
 	c := &chunk{}
 	for _, e := range []rdb.Entry{
 		{Key: []byte("past"), Type: rdb.TypeHashFieldTTL, Payload: payload(rdb.TypeHashFieldTTL, -time.Minute)},

@@ -219,7 +219,7 @@ func (c *Closing) TakeOver(ctx context.Context, marks []GroupMark) (out []GroupM
 }
 
 func (c *Closing) takeOver(ctx context.Context, g repl.GroupID) (text string, err error) {
-	l := &Lane{addr: c.o.Addr, secret: c.o.Secret, key: markKey(c.o.Job, g), owner: c.owner, timeout: c.o.Timeout}
+	l := &Lane{addr: c.o.Addr, secret: c.o.Secret, key: markKey(c.o.Job, g), owner: c.owner, timeout: c.o.Timeout, wall: time.Now}
 	defer l.Close()
 	_, err = l.Open(ctx)
 	if errors.Is(err, errNoMark) { // it was there a moment ago

@@ -22,7 +22,8 @@ type group struct {
 	store    *checkpoint.Apply
 	log      *slog.Logger
 	onReject RejectPolicy
-	now      func() time.Time
+	now      func() time.Time // see Options
+	wall     func() time.Time
 	scripts  *scripts
 	skips    skips
 	doubts   doubtSet
@@ -60,11 +61,11 @@ type group struct {
 
 func newGroup(j *Job, id repl.GroupID) (*group, error) {
 	g := &group{
-		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, skips: skips{},
+		id: id, job: j, store: j.o.Store, log: j.o.Log.With("group", id.String()), onReject: j.o.OnReject, now: j.o.Now, wall: j.o.Wall, skips: skips{},
 		recopier: newRecopier(j.o.Sources[id], j.o.firstWait), pace: j.o.Pace.Share(),
 		lane: &Lane{
 			addr: j.o.Addr, secret: j.o.Secret, key: markKey(j.o.Job, id), owner: j.owner, timeout: j.o.Timeout, gate: &j.gate,
-			selection: j.o.Selection,
+			selection: j.o.Selection, wall: j.o.Wall,
 		},
 	}
 	g.lane.silence = &g.silence
@@ -382,7 +383,7 @@ func (g *group) record(m Mark) error {
 		return nil
 	}
 	dated := rec
-	dated.UpdatedMS = g.now().UnixMilli()
+	dated.UpdatedMS = g.wall().UnixMilli()
 	if err := g.store.PutGroup(g.id, dated); err != nil {
 		return err
 	}

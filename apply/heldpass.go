@@ -46,7 +46,7 @@ func (s *streamer) caughtUp() bool {
 		}
 		ms = s.tr.clock.newest(s.recv)
 	}
-	return ms != 0 && s.tr.clock.sourceAge(ms, s.g.now()) <= age
+	return ms != 0 && s.tr.clock.sourceAge(ms, s.g.wall()) <= age
 }
 
 // settle takes some steps of the pass that sets held deadlines exact, if one is

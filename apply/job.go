@@ -90,7 +90,9 @@ type Options struct {
 	// Pace is the budget that all groups share; nil has no limits.
 	Pace *pace.Pacer
 	Log  *slog.Logger     // nil is silent
-	Now  func() time.Time // nil is time.Now
+	Now  func() time.Time // by which time is measured; nil is time.Now
+	// Wall is what this machine's clock says, which is set now and then; nil is Now.
+	Wall func() time.Time
 
 	batch        int           // commands of a batch; 0 goes by the round trip
 	chunkEntries int64         // entries of the RDB sent before replies are read
@@ -147,6 +149,9 @@ func Open(ctx context.Context, o Options) (*Job, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Wall == nil {
+		o.Wall = o.Now
 	}
 	if o.Pace == nil {
 		o.Pace = pace.New(pace.Limits{}, 0)

@@ -60,7 +60,8 @@ type Lane struct {
 	gate    *sync.RWMutex
 	inside  bool // the gate
 	session int
-	timeout time.Duration // for any one answer
+	timeout time.Duration    // for any one answer
+	wall    func() time.Time // see Options
 	silence *silence
 
 	conn   *resp.Conn
@@ -76,6 +77,7 @@ type Lane struct {
 	sent   time.Time      // when the batch was queued
 	took   time.Duration  // waited for its answers, without what lay between Commit and Answer
 	ahead  *time.Duration // the target's clock, of this machine's
+	least  leastBehind
 
 	hurried atomic.Int64 // when waiting ends, in Unix nanoseconds; 0 is not yet
 }
@@ -227,20 +229,20 @@ func (l *Lane) take(ctx context.Context) (Mark, error) {
 func (l *Lane) measure(do func(args ...string) (resp.Reply, error)) error {
 	best := time.Duration(math.MaxInt64)
 	for range 3 {
-		begun := time.Now()
+		at, begun := l.wall(), time.Now()
 		r, err := do("TIME")
 		took := time.Since(begun)
 		var refused resp.ServerError // not worth stopping for
 		if err != nil && !errors.As(err, &refused) {
 			return fmt.Errorf("ask for the target's time: %w", err)
 		}
-		at, bad := timeOf(r)
+		told, bad := timeOf(r)
 		if err != nil || bad != nil {
 			l.ahead = nil
 			return nil
 		}
 		if took < best {
-			ahead := at.Sub(begun.Add(took / 2))
+			ahead := told.Sub(at.Add(took / 2))
 			best, l.ahead = took, &ahead
 		}
 		if took < promptly {

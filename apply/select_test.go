@@ -36,7 +36,7 @@ func judge(t testing.TB, s *selection.Selection, stream ...string) judged {
 	doubts.clear()
 	tr := translator{
 		group: 1, epoch: 1, clock: &offsetClock{}, scripts: &scripts{bodies: map[string][]byte{sha1Of1: []byte("return(1)")}},
-		selection: s, proveDB: func(int) error { return nil }, alone: func() (string, error) { return "", nil }, doubtful: doubts, now: time.Now,
+		selection: s, proveDB: func(int) error { return nil }, alone: func() (string, error) { return "", nil }, doubtful: doubts, wall: time.Now,
 	}
 	tr.derived = deriver{group: 1, epoch: 1, known: doubts}
 	tr.held = &heldKeys{}
@@ -223,7 +223,7 @@ func TestWhatIsMadeFromADoubtfulKeyElsewhere(t *testing.T) {
 	var got []string
 	b := &Batch{}
 	b.begin(s)
-	tr := translator{clock: &offsetClock{}, held: &heldKeys{}, selection: s, scripts: &scripts{}, proveDB: func(int) error { return nil }, doubtful: known, now: time.Now}
+	tr := translator{clock: &offsetClock{}, held: &heldKeys{}, selection: s, scripts: &scripts{}, proveDB: func(int) error { return nil }, doubtful: known, wall: time.Now}
 	tr.derived = deriver{known: known}
 	tr.start(b, 0, 0)
 	if err := tr.add(resp.Command{Args: [][]byte{[]byte("MOVE"), []byte("a"), []byte("1")}, End: 9}, time.Time{}); err != nil {
@@ -246,7 +246,7 @@ func TestNothingIsAllocatedForACommandThatIsSelected(t *testing.T) {
 	s := selecting(t, selection.Spec{DBs: []int{0, 1}, DBMap: map[int]int{1: 3}, IncludePrefix: []selection.Text{"a"}, ExcludeRegex: []selection.Text{"x$"}})
 	known := &doubtSet{}
 	known.clear()
-	tr := translator{clock: &offsetClock{}, held: &heldKeys{}, selection: s, scripts: &scripts{}, proveDB: func(int) error { return nil }, doubtful: known, now: time.Now}
+	tr := translator{clock: &offsetClock{}, held: &heldKeys{}, selection: s, scripts: &scripts{}, proveDB: func(int) error { return nil }, doubtful: known, wall: time.Now}
 	tr.derived = deriver{known: known}
 	b := &Batch{}
 	tr.start(b, 0, 0)

@@ -100,7 +100,7 @@ func (g *group) stream(ctx context.Context, info spool.EpochInfo) error {
 		group: g.id, epoch: m.Epoch, clock: &offsetClock{}, caps: g.lane.target.caps(), scripts: g.scripts,
 		selection: g.job.o.Selection,
 		proveDB:   func(db int) error { return g.job.proveDB(ctx, db) },
-		skip:      g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), now: g.now, doubtful: &g.doubts, behindAge: g.job.o.behindAge,
+		skip:      g.skip(m.Epoch), existing: g.job.existing.rewind(g.id, m), wall: g.wall, doubtful: &g.doubts, behindAge: g.job.o.behindAge,
 		onFlush: g.job.o.OnFlush, skipFlush: g.skipFlush, onUnknown: g.job.o.OnUnknown,
 		findScripts: func() (lost, err error) { return g.findScripts(ctx, m, info.Start) },
 		payloads:    &payloads{target: g.lane.target, probe: func() (*accepts, error) { return g.job.accepts(ctx, g.id, g.lane.target) }},
@@ -291,7 +291,7 @@ func (s *streamer) send(ctx context.Context) error {
 		return err
 	}
 	if s.mortal(b) {
-		age := s.tr.clock.sourceAge(b.oldest, s.g.now())
+		age := s.tr.clock.sourceAge(b.oldest, s.g.wall())
 		b.late = age > s.g.job.o.lateAge
 		if age > s.g.job.o.behindAge {
 			if err := b.ask(); err != nil {
@@ -367,6 +367,7 @@ func (s *streamer) land() error {
 		return err
 	}
 	s.g.pace.Took(s.lane.took, int64(len(f.batch.cmds)), int64(len(f.batch.buf)))
+	s.noteBehind(f.batch)
 	s.marked = s.g.now()
 	s.g.markSeen()
 	before, _ := s.g.doubts.counts()

@@ -31,7 +31,7 @@ type translator struct {
 	existing *existing            // nil unless the target held keys of its own
 	// selection leaves keys out; nil is none.
 	selection *selection.Selection
-	now       func() time.Time
+	wall      func() time.Time
 	onFlush   FlushPolicy
 	// skipFlush counts a flush that is not carried out.
 	skipFlush func(e repl.Epoch, db int, c resp.Command) error
@@ -281,7 +281,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 	buf, n, info, err := t.rewrite(spec, c, b.buf, raw, args, at)
 	exact, now := info.DeadlineMS != 0 && !t.holds(), time.Time{}
 	if exact {
-		now = t.now()
+		now = t.wall()
 		if t.clock.sourceAge(at, now)+width > t.behindAge { // from here on
 			exact = false
 			t.hold(true)
