@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"tairlift/checkpoint"
@@ -21,8 +22,9 @@ type moves struct {
 	sweep *sweep
 	own   *holder // the group itself
 	mark  string
-	conn  control // for questions beside the lane
-	name  []byte  // comes before the names of keys on their way
+	lane  sync.Mutex // guards the session, which beats meanwhile
+	conn  seldom     // for questions beside the lane
+	name  []byte     // comes before the names of keys on their way
 
 	moved, kept int64
 }
@@ -37,26 +39,30 @@ func (g *group) newMoves(s *streamer, w *swapping, at Mark) (*moves, error) {
 	before.Swap = Swap{} // the names of the spool are of the databases before
 	return &moves{
 		s: s, g: g, w: w, at: at, sweep: p, own: &holder{id: g.id, spool: g.spool}, mark: before.String(),
-		name: []byte(swapName(g.job.o.Job, g.id)),
+		name: []byte(swapName(g.job.o.Job, g.id)), conn: seldom{job: g.job},
 	}, nil
 }
 
 func (m *moves) close() {
 	m.own.close()
 	m.sweep.close()
-	if m.conn.Conn != nil {
-		m.conn.Close()
-	}
+	m.conn.close()
 }
 
-// run takes the steps that are left.
-func (m *moves) run(ctx context.Context) (err error) {
-	if m.conn, err = m.g.job.dial(ctx); err != nil {
-		return err
-	}
+// run takes the steps that are left. Each may look at very many keys of which it
+// moves none, so the lane beats all the time.
+func (m *moves) run(ctx context.Context) error { return m.g.beside(ctx, m.beat, m.steps) }
+
+func (m *moves) beat() error {
+	m.lane.Lock()
+	defer m.lane.Unlock()
+	return m.g.beat()
+}
+
+func (m *moves) steps(ctx context.Context) error {
 	resumed := m.at.Swap.Step
 	if resumed < swapNamed {
-		if err := m.g.beating(ctx, m.prepare); err != nil {
+		if err := m.prepare(ctx); err != nil {
 			return err
 		}
 	}
@@ -64,14 +70,13 @@ func (m *moves) run(ctx context.Context) (err error) {
 		if m.sweep.found == 0 {
 			return nil
 		}
-		if err := m.g.beating(ctx, m.meets); err != nil {
+		if err := m.meets(ctx); err != nil {
 			return err
 		}
 	}
 	for step := max(resumed, swapAside); step <= swapSteps && ctx.Err() == nil; step++ {
 		if step > resumed {
-			m.at.Swap = Swap{Step: step, A: m.w.a, B: m.w.b}
-			if err := m.s.move(m.at); err != nil {
+			if err := m.begin(step); err != nil {
 				return err
 			}
 		}
@@ -91,6 +96,14 @@ func (m *moves) run(ctx context.Context) (err error) {
 		}
 	}
 	return ctx.Err()
+}
+
+// begin says in the mark which step is under way.
+func (m *moves) begin(step int) error {
+	m.lane.Lock()
+	defer m.lane.Unlock()
+	m.at.Swap = Swap{Step: step, A: m.w.a, B: m.w.b}
+	return m.s.move(m.at)
 }
 
 // prepare finds the group's keys on the target, and what others hold of them.
@@ -219,15 +232,19 @@ func (m *moves) meet(db int, key []byte, so string) error {
 
 // exist tells which of the keys, behind a prefix, a database has.
 func (m *moves) exist(ctx context.Context, db int, prefix []byte, keys []foundKey) ([]bool, error) {
-	if _, err := m.conn.Do(ctx, "SELECT", strconv.Itoa(m.g.job.o.Selection.To(db))); err != nil {
+	conn, err := m.conn.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Do(ctx, "SELECT", strconv.Itoa(m.g.job.o.Selection.To(db))); err != nil {
 		return nil, fmt.Errorf("select database %d of the target: %w", m.g.job.o.Selection.To(db), err)
 	}
-	release, err := m.conn.CloseOn(ctx)
+	release, err := conn.CloseOn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = release() }()
-	if err := m.conn.SetDeadline(time.Now().Add(m.conn.timeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
 		return nil, err
 	}
 	var out []byte
@@ -236,15 +253,15 @@ func (m *moves) exist(ctx context.Context, db int, prefix []byte, keys []foundKe
 		out = resp.AppendBulkString(out, "EXISTS")
 		out = resp.AppendBulk(out, slices.Concat(prefix, k.key))
 	}
-	if _, err := m.conn.Write(out); err != nil {
+	if _, err := conn.Write(out); err != nil {
 		return nil, err
 	}
-	if err := m.conn.Flush(); err != nil {
+	if err := conn.Flush(); err != nil {
 		return nil, err
 	}
 	there := make([]bool, len(keys))
 	for n := range keys {
-		r, err := m.conn.ReadReply()
+		r, err := conn.ReadReply()
 		if err != nil {
 			return nil, fmt.Errorf("look for keys of database %d of the target: %w", db, err)
 		}
@@ -354,7 +371,12 @@ func (m *moves) named(ctx context.Context) error {
 		}
 		return m.left(ctx, m.w.b, m.w.b, undone, m.name)
 	}
-	err := scanKeys(ctx, m.conn, m.g.job.o.Selection.To(m.w.b), func(key []byte) error {
+	conn, err := m.g.job.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	err = scanKeys(ctx, conn, m.g.job.o.Selection.To(m.w.b), func(key []byte) error {
 		chunk = append(chunk, foundKey{i: -1, db: m.w.b, key: slices.Clone(key[len(m.name):])})
 		size += len(key)
 		if most, room := m.g.pace.Most(min(swapChunk, m.s.limit), batchBytes); len(chunk) < most && size < room {
@@ -416,7 +438,7 @@ func (m *moves) exec(ctx context.Context, keys []foundKey, add func(b *Batch, k 
 	for _, k := range keys {
 		bytes += len(k.key)
 	}
-	if err := m.g.paced(ctx, int64(len(keys)), int64(bytes), m.g.beat); err != nil {
+	if err := m.g.paced(ctx, int64(len(keys)), int64(bytes), m.beat); err != nil {
 		return nil, nil, err
 	}
 	p := m.sweep
@@ -435,7 +457,7 @@ func (m *moves) exec(ctx context.Context, keys []foundKey, add func(b *Batch, k 
 		}
 		var of []int // the key of each command
 		missed := map[int]bool{}
-		failed, again, err := m.g.lane.exclusive(ctx, others, func(texts []string) (b *Batch, err error) {
+		failed, again, err := m.exclusive(ctx, others, func(texts []string) (b *Batch, err error) {
 			if len(others) > 0 {
 				if err := p.holders.follow(ctx, texts); err != nil {
 					return nil, err
@@ -465,11 +487,21 @@ func (m *moves) exec(ctx context.Context, keys []foundKey, add func(b *Batch, k 
 				undone = append(undone, k)
 			}
 		}
-		m.g.well = true
-		m.g.markSeen()
 		return kept, undone, nil
 	}
 	return nil, nil, ctx.Err()
+}
+
+// exclusive is the lane's, between two beats.
+func (m *moves) exclusive(ctx context.Context, others []string, decide func(texts []string) (*Batch, error), tell func(i int, n int64)) (failed []resp.ExecError, again bool, err error) {
+	m.lane.Lock()
+	defer m.lane.Unlock()
+	failed, again, err = m.g.lane.exclusive(ctx, others, decide, tell)
+	if err == nil && !again {
+		m.g.well = true
+		m.g.markSeen()
+	}
+	return failed, again, err
 }
 
 // batch is nil when all keys are kept.

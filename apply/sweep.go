@@ -73,7 +73,7 @@ func (g *group) newSweep(e repl.Epoch, past []Delivered) (*sweep, error) {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return nil, err
 	}
-	return &sweep{g: g, dir: dir, epoch: e, past: past}, nil
+	return &sweep{g: g, dir: dir, epoch: e, past: past, marks: seldom{job: g.job}}, nil
 }
 
 // told ends a sweep that is through: nobody has to agree to it any more.
@@ -103,7 +103,7 @@ type sweep struct {
 
 	names   *found        // the candidates that the target has
 	set     *spool.KeySet // the same, by their fingerprints
-	marks   *control      // on which the marks of others are read; nil until then
+	marks   seldom        // on which the marks of others are read
 	coming  *spool.KeySet // what the stream behind the RDB names; nil unless it was applied before
 	holders *holders
 	others  map[string]repl.GroupID // their marks on the target
@@ -121,9 +121,7 @@ func (s *sweep) close() {
 	if s.names != nil {
 		s.names.Close()
 	}
-	if s.marks != nil {
-		s.marks.Close()
-	}
+	s.marks.close()
 	if s.holders != nil {
 		for _, row := range s.holders.rows {
 			row.close()
@@ -323,17 +321,13 @@ func (s *sweep) look(ctx context.Context) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	if s.marks == nil {
-		conn, err := s.g.job.dial(ctx)
-		if err != nil {
-			return err
-		}
-		s.marks = &conn
+	conn, err := s.marks.get(ctx)
+	if err != nil {
+		return err
 	}
 	texts := make([]string, len(keys))
 	for i, key := range keys {
-		var err error
-		if texts[i], _, err = getMark(ctx, s.marks, key); err != nil {
+		if texts[i], _, err = getMark(ctx, conn, key); err != nil {
 			return err
 		}
 	}
