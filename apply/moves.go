@@ -409,7 +409,9 @@ func (m *moves) left(ctx context.Context, db, to int, keys []foundKey, befores .
 }
 
 // keeps makes keys that stay for another group doubtful where the group's own would
-// be: the value may be the one that it had put there last.
+// be: the value may be the one that it had put there last. One that stays for a
+// group which swaps the same database may stay for nobody, as that may keep it for
+// this one: it is doubtful where it is, too.
 func (m *moves) keeps(kept []foundKey) error {
 	if len(kept) == 0 {
 		return nil
@@ -417,7 +419,19 @@ func (m *moves) keeps(kept []foundKey) error {
 	m.kept += int64(len(kept))
 	var doubts []checkpoint.Doubt
 	for _, k := range kept {
-		doubts = append(doubts, checkpoint.Doubt{Group: m.g.id, Epoch: m.at.Epoch, DB: m.other(k.db), Key: k.key, Why: "shared", Offset: m.w.end})
+		d := checkpoint.Doubt{Group: m.g.id, Epoch: m.at.Epoch, DB: m.other(k.db), Key: k.key, Why: "shared", Offset: m.w.end}
+		doubts = append(doubts, d)
+		by, err := m.sweep.holders.by(k.i, k.db, k.key)
+		if err != nil {
+			return err
+		}
+		if by == nil {
+			continue
+		}
+		if _, swaps := by.under.other(k.db); swaps {
+			d.DB = k.db
+			doubts = append(doubts, d)
+		}
 	}
 	if err := m.g.store.AddDoubts(doubts); err != nil {
 		return err

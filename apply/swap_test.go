@@ -511,14 +511,16 @@ func TestDoubtsFollowASwap(t *testing.T) {
 }
 
 // doubts are the doubtful keys of group 1.
-func (r *rig) doubts() (out []string) {
+func (r *rig) doubts() []string { return r.doubtsOf(1) }
+
+func (r *rig) doubtsOf(id repl.GroupID) (out []string) {
 	r.t.Helper()
 	store, err := checkpoint.OpenApply(r.dir + "/apply/target/apply.db")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer store.Close()
-	err = store.Doubts(1, func(d checkpoint.Doubt) error {
+	err = store.Doubts(id, func(d checkpoint.Doubt) error {
 		out = append(out, fmt.Sprintf("%d:%s", d.DB, d.Key))
 		return nil
 	})
