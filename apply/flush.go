@@ -109,7 +109,7 @@ func (g *group) skipFlush(e repl.Epoch, db int, c resp.Command) error {
 	if err := g.store.PutGroup(g.id, rec); err != nil {
 		return err
 	}
-	g.log.Warn("a flush of the source is skipped (--on-flush ignore): the target keeps keys that the source has not",
+	g.log.Warn("a flush of the source is skipped (--on-flush ignore): the target keeps what the source has removed, or where it was",
 		"command", show(c.Args), "db", db, "epoch", e, "offset", c.End)
 	g.showSkipped()
 	return nil

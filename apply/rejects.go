@@ -279,6 +279,9 @@ func (g *group) rejectStop(r checkpoint.Reject) error {
 			g.id, r.Epoch, r.Offset, r.DB, shown, r.Error),
 		Hint: "find out why the key differs on the target; to go on past rejected commands, start the same command with --on-reject continue: their keys are doubtful then, and copied again from the source where it can be asked",
 	}
+	if resp.ServerError(r.Error).Code() == "NOPERM" {
+		s.Hint = "give the target's account the rights that the error names, then start the same command again; or go on past rejected commands by --on-reject continue"
+	}
 	if r.Phase == checkpoint.PhaseRDB && len(r.Keys) > 0 {
 		s.What = fmt.Sprintf("group %s: the target refused an entry of the RDB: epoch %s, database %d, key %q: %s", g.id, r.Epoch, r.DB, short(r.Keys[0]), r.Error)
 		s.Hint = "it refused the value as a payload and as commands: mend what the error names, then start the same command again; or go on without the key by --on-reject continue, which lists it as doubtful"

@@ -149,6 +149,9 @@ func TestATargetThatRefusesForGoodStops(t *testing.T) {
 	if !strings.Contains(stop.What, "NOPERM") {
 		t.Errorf("stop: got %q, want NOPERM told", stop.What)
 	}
+	if !strings.Contains(stop.Hint, "rights") {
+		t.Errorf("hint: got %q, want it to speak of rights", stop.Hint)
+	}
 	r.target.Do(t, "ACL", "SETUSER", "u", "+incr", "-watch")
 	r.stopped(o, "target-refuses")
 	r.target.Do(t, "ACL", "SETUSER", "u", "+watch", "resetkeys", "~n")

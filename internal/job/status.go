@@ -618,7 +618,7 @@ func (d *sides) taints(g repl.GroupID) []string {
 
 // skippedText says what --on-flush ignore has left.
 func skippedText(n int64) string {
-	return fmt.Sprintf("%d %s of the source not carried out (--on-flush ignore): the target may keep keys that the source has not", n, plural(int(n), "flush"))
+	return fmt.Sprintf("%d %s of the source not carried out (--on-flush ignore): the target may keep keys that the source has not, or has in another database", n, plural(int(n), "flush"))
 }
 
 const skippedHint = "`tairlift verify --level full` tells which keys differ, and clears this when none does; --new-epoch makes the target equal"
