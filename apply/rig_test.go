@@ -36,6 +36,7 @@ type rig struct {
 	log     *slog.Logger
 	stops   map[repl.GroupID]func()
 	vouched func() (spool.Durable, bool) // by capture, of group 1
+	wall    *lagging                     // the clock of capture's machine, which then samples that of sources each second; nil is right
 }
 
 func newRig(t *testing.T, groups int) *rig {
@@ -116,18 +117,27 @@ func (r *rig) pump(id repl.GroupID, e repl.Epoch, s *redistest.Server) {
 			t.Fatal(err)
 		}
 	}
-	sample := func() repl.Offset {
+	by := func() time.Duration { return 0 }
+	var tick <-chan time.Time
+	if r.wall != nil {
+		by = func() time.Duration { return time.Duration(r.wall.by.Load()) }
+		each := time.NewTicker(time.Second)
+		t.Cleanup(each.Stop)
+		tick = each.C
+	}
+	sample := func(ctx context.Context) error {
 		s, err := psync.Sample(ctx, clock)
-		check(err)
-		check(w.AppendClock(spool.ClockSample{SourceMicros: s.SourceMicros, Offset: s.Offset, LocalMicros: s.LocalMicros}))
-		return s.Offset
+		if err != nil {
+			return err
+		}
+		return w.AppendClock(spool.ClockSample{SourceMicros: s.SourceMicros, Offset: s.Offset, LocalMicros: s.LocalMicros + by().Microseconds()})
 	}
 	in, err := link.OpenRDB()
 	check(err)
 	check(w.BeginRDB(in.Size()))
 	body, err := io.ReadAll(in)
 	check(err)
-	sample()
+	check(sample(ctx))
 	check(w.AppendRDB(body, time.Now()))
 	check(w.EndRDB(rdb.CRC64(0, body[:len(body)-8]), true))
 	type chunk struct {
@@ -142,7 +152,7 @@ func (r *rig) pump(id repl.GroupID, e repl.Epoch, s *redistest.Server) {
 		for {
 			n, err := link.Read(buf)
 			if n > 0 {
-				chunks <- chunk{append([]byte(nil), buf[:n]...), time.Now()}
+				chunks <- chunk{append([]byte(nil), buf[:n]...), time.Now().Add(by())}
 			}
 			if err != nil {
 				return
@@ -177,6 +187,13 @@ func (r *rig) pump(id repl.GroupID, e repl.Epoch, s *redistest.Server) {
 						return err
 					}
 					at += repl.Offset(len(c.b))
+					if _, err := w.Sync(); err != nil {
+						return err
+					}
+				case <-tick:
+					if err := sample(context.Background()); err != nil {
+						return err
+					}
 					if _, err := w.Sync(); err != nil {
 						return err
 					}
