@@ -62,7 +62,7 @@ type heldKeys struct {
 	wanted bool
 	// missed: a script may have given one to a key that the scan had passed by then.
 	missed bool
-	// again is how often the scan was made again for that.
+	// again is how often the scan was made, or made again, for that.
 	again int
 	// any: there may be such a key, on the target or in what is being sent.
 	any bool
@@ -129,12 +129,15 @@ func (t *translator) moves(spec *command.Spec, args [][]byte) {
 	if !t.held.any || !spec.PassesTTL() {
 		return
 	}
-	if spec.Renames(args) {
-		if t.held.all {
-			t.held.forget()
-			return
-		}
-		t.held.missed = true
+	switch h := t.held; {
+	case !spec.Renames(args):
+	case !h.all:
+		h.missed = true
+	case h.again < scansAgain:
+		again := h.again + 1
+		h.forget()
+		h.again = again
+		return
 	}
 	t.keys = spec.AppendKeys(t.keys[:0], args)
 	to, other, moved := spec.OtherDB(args)
