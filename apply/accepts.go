@@ -136,11 +136,6 @@ func (j *Job) accepts(ctx context.Context, g repl.GroupID, t target) (*accepts, 
 // the job may be applied by another process.
 func probeKey(job spool.JobID, g repl.GroupID) string { return groupKey("probe", job, g) }
 
-// groupKey names a key that a group has for itself.
-func groupKey(kind string, job spool.JobID, g repl.GroupID) string {
-	return fmt.Sprintf("%s%s:%s:%04d", keyPrefix, kind, job, uint32(g))
-}
-
 // probeAccepts tries, on a key of ours that it removes again, what the version
 // of a server does not tell: a proxy, an account's rights or a renamed command
 // may stand in between. What passes by itself is an error.

@@ -106,8 +106,7 @@ type counted struct {
 
 // tellTime makes a batch say when it was executed.
 func (b *Batch) tellTime() {
-	b.buf = resp.AppendCommandStrings(b.buf, "TIME")
-	b.added(1, b.end)
+	b.append(b.end, "TIME")
 	b.cmds[len(b.cmds)-1].tells = true
 }
 

@@ -87,6 +87,16 @@ func (b *Batch) use(db int, end repl.Offset) {
 	b.db = db
 }
 
+// append adds a command of ours, of what ends at end in the stream.
+func (b *Batch) append(end repl.Offset, name string, args ...[]byte) {
+	b.buf = resp.AppendArrayHeader(b.buf, 1+len(args))
+	b.buf = resp.AppendBulkString(b.buf, name)
+	for _, a := range args {
+		b.buf = resp.AppendBulk(b.buf, a)
+	}
+	b.added(1, end)
+}
+
 // added records that n commands were appended to buf.
 func (b *Batch) added(n int, end repl.Offset) {
 	for range n {

@@ -102,21 +102,20 @@ func (s *streamer) putInPlace() error {
 // that nothing does on this target.
 func (b *Batch) copy(d checkpoint.Doubt, v psync.Value, at repl.Offset, p *payloads) error {
 	b.use(d.DB, at)
-	from, n := len(b.cmds), 1
+	from := len(b.cmds)
 	if v.Absent {
-		b.buf = resp.AppendArrayHeader(b.buf, 2)
-		b.buf = resp.AppendBulkString(b.buf, "DEL")
-		b.buf = resp.AppendBulk(b.buf, d.Key)
+		b.append(at, "DEL", d.Key)
 	} else {
 		if err := p.ready(); err != nil {
 			return err
 		}
-		var err error
-		if b.buf, n, err = p.appendEntry(b.buf, entryOf(d.Key, v)); err != nil {
+		buf, n, err := p.appendEntry(b.buf, entryOf(d.Key, v))
+		b.buf = buf
+		if err != nil {
 			return err
 		}
+		b.added(n, at)
 	}
-	b.added(n, at)
 	b.sources++
 	b.copies = append(b.copies, copied{from: from, to: len(b.cmds), doubt: d, at: at})
 	return nil
@@ -126,10 +125,7 @@ func (b *Batch) copy(d checkpoint.Doubt, v psync.Value, at repl.Offset, p *paylo
 // target has it neither, nothing is doubtful about it.
 func (b *Batch) look(d checkpoint.Doubt, at repl.Offset) {
 	b.use(d.DB, at)
-	b.buf = resp.AppendArrayHeader(b.buf, 2)
-	b.buf = resp.AppendBulkString(b.buf, "EXISTS")
-	b.buf = resp.AppendBulk(b.buf, d.Key)
-	b.added(1, at)
+	b.append(at, "EXISTS", d.Key)
 	b.sources++
 	n := len(b.cmds)
 	b.cmds[n-1].looks = true

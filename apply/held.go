@@ -19,7 +19,8 @@ import (
 // to do is told by the deadlines themselves.
 
 // caughtAge is how old the newest of a spool that is applied to its end may be for
-// the group to have caught up. Capture dates an idle source once a second.
+// the group to have caught up. The newest of an idle source is its last PING, of which it
+// sends one in ten seconds by default.
 const caughtAge = 3 * time.Second
 
 // sourceAge is how long ago, by the source's clock, that clock said ms: now is

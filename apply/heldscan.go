@@ -8,16 +8,12 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"tairlift/internal/held"
 	"tairlift/internal/repl"
 	"tairlift/internal/resp"
 )
-
-// scanCount is how many keys a step of a scan looks at, about.
-const scanCount = 1000
 
 // heldScans are scans of the target for held deadlines. A round finds those of all
 // groups that want to know of theirs, so that there is one for all that begin
@@ -197,19 +193,10 @@ func (s *heldScans) step(ctx context.Context) error {
 		return nil
 	}
 	db := c.dbs[0]
-	if c.cursor == "0" {
-		if _, err := c.conn.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
-			return fmt.Errorf("select database %d of the target: %w", db, err)
-		}
-	}
-	r, err := c.conn.Do(ctx, "SCAN", c.cursor, "COUNT", strconv.Itoa(scanCount))
+	names, next, err := scanStep(ctx, c.conn, db, c.cursor)
 	if err != nil {
-		return fmt.Errorf("scan database %d of the target: %w", db, err)
+		return err
 	}
-	if len(r.Elems) != 2 {
-		return fmt.Errorf("%w: scan database %d of the target: answer has %d parts, expected 2", resp.ErrProtocol, db, len(r.Elems))
-	}
-	names := r.Elems[1].Elems
 	groups, err := c.held(ctx, names)
 	if err != nil {
 		return err
@@ -223,7 +210,7 @@ func (s *heldScans) step(ctx context.Context) error {
 			f.after = s.begun
 		}
 	}
-	if c.cursor = string(r.Elems[0].Str); c.cursor == "0" {
+	if c.cursor = next; next == "0" {
 		c.dbs = c.dbs[1:]
 	}
 	c.seen += int64(len(names))
@@ -232,42 +219,16 @@ func (s *heldScans) step(ctx context.Context) error {
 
 // held tells by which group the deadline of each key is held; 0 is by none.
 func (c *heldRound) held(ctx context.Context, names []resp.Reply) ([]repl.GroupID, error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	release, err := c.conn.CloseOn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = release() }()
-	if err := c.conn.SetDeadline(time.Now().Add(c.conn.timeout)); err != nil {
-		return nil, err
-	}
-	var out []byte
-	for _, k := range names {
-		out = resp.AppendArrayHeader(out, 2)
-		out = resp.AppendBulkString(out, "PTTL")
-		out = resp.AppendBulk(out, k.Str)
-	}
-	if _, err := c.conn.Write(out); err != nil {
-		return nil, err
-	}
-	if err := c.conn.Flush(); err != nil {
-		return nil, err
-	}
 	groups := make([]repl.GroupID, len(names))
-	for i := range names {
-		r, err := c.conn.ReadReply()
+	return groups, c.conn.askEach(ctx, "PTTL", len(names), func(i int) []byte { return names[i].Str }, func(i int, r resp.Reply, err error) error {
 		var refused resp.ServerError
-		if errors.As(err, &refused) && isPermanent(refused) {
-			continue // what the account may not touch is somebody else's
-		}
-		if err != nil {
-			return nil, fmt.Errorf("ask for a deadline: %w", err)
-		}
-		if r.Int > held.Base/2 {
+		switch {
+		case errors.As(err, &refused) && isPermanent(refused): // what the account may not touch is somebody else's
+		case err != nil:
+			return fmt.Errorf("ask for a deadline: %w", err)
+		case r.Int > held.Base/2:
 			groups[i], _, _ = held.Decode(r.Int + time.Now().UnixMilli())
 		}
-	}
-	return groups, nil
+		return nil
+	})
 }

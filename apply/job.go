@@ -281,6 +281,39 @@ func (c control) Do(ctx context.Context, args ...string) (resp.Reply, error) {
 	return c.Conn.Do(ctx, args...)
 }
 
+// askEach asks the same about each of n keys, all at once, and gives fn the answers
+// in their order. An error reply is an err of fn, which ends it if fn returns it;
+// the connection is good for nothing then.
+func (c control) askEach(ctx context.Context, command string, n int, key func(i int) []byte, fn func(i int, r resp.Reply, err error) error) error {
+	release, err := c.CloseOn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = release() }()
+	if err := c.SetDeadline(time.Now().Add(c.timeout)); err != nil {
+		return err
+	}
+	var out []byte
+	for i := range n {
+		out = resp.AppendArrayHeader(out, 2)
+		out = resp.AppendBulkString(out, command)
+		out = resp.AppendBulk(out, key(i))
+	}
+	if _, err := c.Write(out); err != nil {
+		return err
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	for i := range n {
+		r, err := c.ReadReply()
+		if err := fn(i, r, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // doer is what asks the target one thing at a time.
 type doer interface {
 	Do(ctx context.Context, args ...string) (resp.Reply, error)

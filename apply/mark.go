@@ -22,7 +22,12 @@ const (
 
 // markKey is the name of a group's mark.
 func markKey(job spool.JobID, g repl.GroupID) string {
-	return keyPrefix + "mark:" + job.String() + ":" + fmt.Sprintf("%04d", uint32(g))
+	return groupKey("mark", job, g)
+}
+
+// groupKey names a key that a group has for itself.
+func groupKey(kind string, job spool.JobID, g repl.GroupID) string {
+	return fmt.Sprintf("%s%s:%s:%04d", keyPrefix, kind, job, uint32(g))
 }
 
 // markGroup is the group whose mark has the name; ok is false when it is none

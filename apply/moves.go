@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"tairlift/checkpoint"
 	"tairlift/internal/resp"
@@ -148,11 +147,12 @@ func (m *moves) owns(i, db int, key []byte) (bool, error) {
 	return by == nil, err
 }
 
-// each calls fn for the keys of a database that the group holds, in chunks.
-func (m *moves) each(ctx context.Context, db int, fn func(context.Context, []foundKey) error) error {
+// chunks gathers keys and calls fn for as many at once as one EXEC may be about;
+// flush is for the last of them.
+func (m *moves) chunks(ctx context.Context, fn func(context.Context, []foundKey) error) (add func(foundKey) error, flush func() error) {
 	var chunk []foundKey
 	size := 0
-	flush := func() error {
+	flush = func() error {
 		if len(chunk) == 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -160,6 +160,20 @@ func (m *moves) each(ctx context.Context, db int, fn func(context.Context, []fou
 		chunk, size = chunk[:0], 0
 		return err
 	}
+	add = func(k foundKey) error {
+		chunk = append(chunk, k)
+		size += len(k.key)
+		if most, room := m.g.pace.Most(min(swapChunk, m.s.limit), batchBytes); len(chunk) < most && size < room {
+			return nil
+		}
+		return flush()
+	}
+	return add, flush
+}
+
+// each calls fn for the keys of a database that the group holds, in chunks.
+func (m *moves) each(ctx context.Context, db int, fn func(context.Context, []foundKey) error) error {
+	add, flush := m.chunks(ctx, fn)
 	err := m.sweep.names.each(func(i, at int, key []byte) error {
 		if at != db {
 			return nil
@@ -167,12 +181,7 @@ func (m *moves) each(ctx context.Context, db int, fn func(context.Context, []fou
 		if ok, err := m.own.holds(i, at, key); err != nil || !ok {
 			return err
 		}
-		chunk = append(chunk, foundKey{i: i, db: at, key: slices.Clone(key)})
-		size += len(key)
-		if most, room := m.g.pace.Most(min(swapChunk, m.s.limit), batchBytes); len(chunk) < most && size < room {
-			return nil
-		}
-		return flush()
+		return add(foundKey{i: i, db: at, key: slices.Clone(key)})
 	})
 	if err == nil {
 		err = flush()
@@ -239,35 +248,14 @@ func (m *moves) exist(ctx context.Context, db int, prefix []byte, keys []foundKe
 	if _, err := conn.Do(ctx, "SELECT", strconv.Itoa(m.g.job.o.Selection.To(db))); err != nil {
 		return nil, fmt.Errorf("select database %d of the target: %w", m.g.job.o.Selection.To(db), err)
 	}
-	release, err := conn.CloseOn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = release() }()
-	if err := conn.SetDeadline(time.Now().Add(conn.timeout)); err != nil {
-		return nil, err
-	}
-	var out []byte
-	for _, k := range keys {
-		out = resp.AppendArrayHeader(out, 2)
-		out = resp.AppendBulkString(out, "EXISTS")
-		out = resp.AppendBulk(out, slices.Concat(prefix, k.key))
-	}
-	if _, err := conn.Write(out); err != nil {
-		return nil, err
-	}
-	if err := conn.Flush(); err != nil {
-		return nil, err
-	}
 	there := make([]bool, len(keys))
-	for n := range keys {
-		r, err := conn.ReadReply()
+	return there, conn.askEach(ctx, "EXISTS", len(keys), func(i int) []byte { return slices.Concat(prefix, keys[i].key) }, func(i int, r resp.Reply, err error) error {
 		if err != nil {
-			return nil, fmt.Errorf("look for keys of database %d of the target: %w", db, err)
+			return fmt.Errorf("look for keys of database %d of the target: %w", db, err)
 		}
-		there[n] = r.Int > 0
-	}
-	return there, nil
+		there[i] = r.Int > 0
+		return nil
+	})
 }
 
 // replace makes room where keys go that were on the target before the job. They
@@ -287,7 +275,7 @@ func (m *moves) replace(ctx context.Context) error {
 			}
 			kept, _, err := m.exec(ctx, keys, func(b *Batch, k foundKey) {
 				b.use(to, 0)
-				b.append("DEL", k.key)
+				b.append(0, "DEL", k.key)
 			})
 			if err != nil {
 				return err
@@ -323,8 +311,8 @@ func (m *moves) aside(ctx context.Context, keys []foundKey, again bool) error {
 	kept, undone, err := m.exec(ctx, keys, func(b *Batch, k foundKey) {
 		b.use(m.w.a, 0)
 		aside := slices.Concat(m.name, k.key)
-		b.append("RENAMENX", k.key, aside)
-		b.append("MOVE", aside, to)
+		b.append(0, "RENAMENX", k.key, aside)
+		b.append(0, "MOVE", aside, to)
 	})
 	if err != nil {
 		return err
@@ -341,7 +329,7 @@ func (m *moves) back(ctx context.Context, keys []foundKey) error {
 	to := strconv.AppendInt(nil, int64(m.g.job.o.Selection.To(m.w.a)), 10)
 	kept, undone, err := m.exec(ctx, keys, func(b *Batch, k foundKey) {
 		b.use(m.w.b, 0)
-		b.append("MOVE", k.key, to)
+		b.append(0, "MOVE", k.key, to)
 	})
 	if err != nil {
 		return err
@@ -355,34 +343,23 @@ func (m *moves) back(ctx context.Context, keys []foundKey) error {
 
 // named gives the keys that were moved aside their names.
 func (m *moves) named(ctx context.Context) error {
-	var chunk []foundKey
-	size := 0
-	flush := func() error {
-		if len(chunk) == 0 || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		_, undone, err := m.exec(ctx, chunk, func(b *Batch, k foundKey) {
+	add, flush := m.chunks(ctx, func(ctx context.Context, keys []foundKey) error {
+		_, undone, err := m.exec(ctx, keys, func(b *Batch, k foundKey) {
 			b.use(m.w.b, 0)
-			b.append("RENAMENX", slices.Concat(m.name, k.key), k.key)
+			b.append(0, "RENAMENX", slices.Concat(m.name, k.key), k.key)
 		})
-		chunk, size = chunk[:0], 0
 		if err != nil {
 			return err
 		}
 		return m.left(ctx, m.w.b, m.w.b, undone, m.name)
-	}
+	})
 	conn, err := m.g.job.dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	err = scanKeys(ctx, conn, m.g.job.o.Selection.To(m.w.b), func(key []byte) error {
-		chunk = append(chunk, foundKey{i: -1, db: m.w.b, key: slices.Clone(key[len(m.name):])})
-		size += len(key)
-		if most, room := m.g.pace.Most(min(swapChunk, m.s.limit), batchBytes); len(chunk) < most && size < room {
-			return nil
-		}
-		return flush()
+		return add(foundKey{i: -1, db: m.w.b, key: slices.Clone(key[len(m.name):])})
 	}, "MATCH", string(m.name)+"*")
 	if err == nil {
 		err = flush()
@@ -541,14 +518,4 @@ func (m *moves) batch(keys []foundKey, add func(b *Batch, k foundKey)) (b *Batch
 		b = nil
 	}
 	return b, of, kept, nil
-}
-
-// append adds a command.
-func (b *Batch) append(name string, args ...[]byte) {
-	b.buf = resp.AppendArrayHeader(b.buf, 1+len(args))
-	b.buf = resp.AppendBulkString(b.buf, name)
-	for _, a := range args {
-		b.buf = resp.AppendBulk(b.buf, a)
-	}
-	b.added(1, 0)
 }

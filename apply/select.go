@@ -123,10 +123,7 @@ func (t *translator) unknowable(effect command.Effect, db int, key []byte, own b
 	if err != nil {
 		return err
 	}
-	b.buf = resp.AppendArrayHeader(b.buf, 2)
-	b.buf = resp.AppendBulkString(b.buf, "DEL")
-	b.buf = resp.AppendBulk(b.buf, key)
-	b.added(1, end)
+	b.append(end, "DEL", key)
 	b.sources++
 	return nil
 }

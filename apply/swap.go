@@ -51,7 +51,7 @@ const (
 
 // swapName is what comes before the name of a key of the group that is on its way.
 func swapName(j spool.JobID, g repl.GroupID) string {
-	return swapPrefix + j.String() + ":" + fmt.Sprintf("%04d", uint32(g)) + ":"
+	return groupKey("swap", j, g) + ":"
 }
 
 // swapping is a SWAPDB of the stream. As an error it says that the stream has come
@@ -237,7 +237,7 @@ func (g *group) dropAside(ctx context.Context) error {
 				b = &Batch{db: dbNone, selection: g.job.o.Selection}
 				b.use(from, 0)
 			}
-			b.append("DEL", key)
+			b.append(0, "DEL", key)
 			if len(b.cmds) <= swapChunk {
 				return nil
 			}

@@ -14,7 +14,6 @@ import (
 
 	"tairlift/checkpoint"
 	"tairlift/internal/repl"
-	"tairlift/internal/resp"
 	"tairlift/spool"
 )
 
@@ -524,12 +523,7 @@ func (s *sweep) batch(chunk []foundKey) (b *Batch, n int64, err error) {
 			b = &Batch{db: dbNone, selection: s.g.job.o.Selection}
 		}
 		b.use(db, 0)
-		b.buf = resp.AppendArrayHeader(b.buf, 1+len(keys))
-		b.buf = resp.AppendBulkString(b.buf, s.takes.remove())
-		for _, key := range keys {
-			b.buf = resp.AppendBulk(b.buf, key)
-		}
-		b.added(1, 0)
+		b.append(0, s.takes.remove(), keys...)
 		n += int64(len(keys))
 		keys = keys[:0]
 	}

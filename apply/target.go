@@ -127,30 +127,45 @@ func foreignKeys(ctx context.Context, c doer, t target, s *selection.Selection, 
 
 var errEnough = errors.New("enough was seen")
 
+// scanCount is how many keys a step of a scan looks at, about.
+const scanCount = 1000
+
 // scanKeys calls fn for every key of a database, some of them twice, until that
 // returns an error. Database 0 is selected behind it.
 func scanKeys(ctx context.Context, c doer, db int, fn func(key []byte) error, pattern ...string) error {
-	if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
-		return fmt.Errorf("select database %d of the target: %w", db, err)
-	}
 	for cursor := "0"; ; {
-		r, err := c.Do(ctx, append([]string{"SCAN", cursor, "COUNT", "1000"}, pattern...)...)
+		keys, next, err := scanStep(ctx, c, db, cursor, pattern...)
 		if err != nil {
-			return fmt.Errorf("scan database %d of the target: %w", db, err)
+			return err
 		}
-		if len(r.Elems) != 2 {
-			return fmt.Errorf("scan database %d of the target: answer has %d parts, expected 2", db, len(r.Elems))
-		}
-		for _, k := range r.Elems[1].Elems {
+		for _, k := range keys {
 			if err := fn(k.Str); err != nil {
 				return err
 			}
 		}
-		if cursor = string(r.Elems[0].Str); cursor == "0" {
+		if cursor = next; cursor == "0" {
 			_, err := c.Do(ctx, "SELECT", "0")
 			return err
 		}
 	}
+}
+
+// scanStep is one step of a scan of a database, which is selected with the first one,
+// from the cursor "0". next is "0" behind the last.
+func scanStep(ctx context.Context, c doer, db int, cursor string, pattern ...string) (keys []resp.Reply, next string, err error) {
+	if cursor == "0" {
+		if _, err := c.Do(ctx, "SELECT", strconv.Itoa(db)); err != nil {
+			return nil, "", fmt.Errorf("select database %d of the target: %w", db, err)
+		}
+	}
+	r, err := c.Do(ctx, append([]string{"SCAN", cursor, "COUNT", strconv.Itoa(scanCount)}, pattern...)...)
+	if err != nil {
+		return nil, "", fmt.Errorf("scan database %d of the target: %w", db, err)
+	}
+	if len(r.Elems) != 2 {
+		return nil, "", fmt.Errorf("%w: scan database %d of the target: answer has %d parts, expected 2", resp.ErrProtocol, db, len(r.Elems))
+	}
+	return r.Elems[1].Elems, string(r.Elems[0].Str), nil
 }
 
 // clientsNamed reads CLIENT LIST and returns the ids of the connections with

@@ -255,10 +255,7 @@ func (t *translator) data(spec *command.Spec, c resp.Command, recv time.Time) er
 		t.keys = spec.AppendKeys(t.keys[:0], args)
 		for _, k := range t.keys {
 			if t.existing.take(t.group, t.epoch, t.selection.To(t.db), k, c.End) {
-				b.buf = resp.AppendArrayHeader(b.buf, 2)
-				b.buf = resp.AppendBulkString(b.buf, "DEL")
-				b.buf = resp.AppendBulk(b.buf, k)
-				b.added(1, c.End)
+				b.append(c.End, "DEL", k)
 			}
 		}
 	}
