@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,18 +24,7 @@ import (
 // what differed meanwhile was called doubtful, and is copied again.
 // STEPS_SEED repeats one run, STEPS_RUNS says how many there are from that seed on.
 func TestClockSteps(t *testing.T) {
-	number := func(name string, otherwise int) int {
-		text, ok := os.LookupEnv(name)
-		if !ok {
-			return otherwise
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return n
-	}
-	seed, runs := number("STEPS_SEED", 1), number("STEPS_RUNS", 3)
+	seed, runs := redistest.EnvInt(t, "STEPS_SEED", 1), redistest.EnvInt(t, "STEPS_RUNS", 3)
 	for n := range runs {
 		t.Run(fmt.Sprintf("seed %d", seed+n), func(t *testing.T) {
 			t.Parallel()
@@ -71,26 +58,21 @@ const steppingDBs = 2
 func newStepping(t *testing.T, seed uint64) *stepping {
 	t.Helper()
 	s := &stepping{rig: newRig(t, 1), rand: rand.New(rand.NewPCG(seed, 3)), fill: cmdtest.NewFiller(seed, "k:"), clock: &lagging{}}
-	source, elsewhere := s.sources[0], redistest.Source(t)
+	source := s.sources[0]
 	s.replica = redistest.Source(t)
 	s.replica.ReplicaOf(t, source)
 	s.proxy = redistest.NewProxy(t, s.target.Addr, nil)
 	s.conn = source.Dial(t)
-	elsewhere.Do(t, "SET", "k", "restored")
-	host, port, err := net.SplitHostPort(elsewhere.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.fill.Short, s.fill.Host, s.fill.Port = true, host, port
-	s.fill.Payload = string(elsewhere.Do(t, "DUMP", "k").Str)
-	from, to := serverVersion(source), serverVersion(s.target)
+	s.fill.Short = true
+	s.fill.Elsewhere(t)
+	from, to := source.VersionNumber(), s.target.VersionNumber()
 	s.alike = (from < 700) == (to < 700)
 	command.All(func(row *command.Spec) {
 		switch row.Class {
 		case command.Flush, command.Slots, command.Unsupported:
 			return
 		}
-		if row.Name == "SWAPDB" || strings.HasPrefix(row.Name, "RESTORE") && rdbOf(from) > rdbOf(to) {
+		if strings.HasPrefix(row.Name, "RESTORE") && rdbOf(from) > rdbOf(to) {
 			return
 		}
 		s.rows = append(s.rows, row.Name)
@@ -136,7 +118,7 @@ func (s *stepping) do(cmds ...[]string) {
 }
 
 func (s *stepping) caps() command.Caps {
-	v := serverVersion(s.target)
+	v := s.target.VersionNumber()
 	return target{major: v / 100, minor: v % 100}.caps()
 }
 
@@ -165,7 +147,7 @@ func (s *stepping) round() {
 	}
 	s.proxy.Release()
 	s.proxy.SetHook(nil)
-	stuck := true // for now
+	stuck := true // the lane, until it is let go
 	ends := s.rand.IntN(4) == 0
 	switch s.rand.IntN(8) {
 	case 0:
@@ -269,7 +251,7 @@ func (s *stepping) compare() {
 		return s.replica.Info(t, "replication")["slave_repl_offset"] == source.Info(t, "replication")["master_repl_offset"]
 	})
 	s.replica.Do(t, "CONFIG", "SET", "slave-read-only", "no")
-	idle := min(serverVersion(source), serverVersion(s.target)) >= 700
+	idle := min(source.VersionNumber(), s.target.VersionNumber()) >= 700
 	want, got := cmdtest.Keyspace(t, s.replica, steppingDBs, idle), cmdtest.Keyspace(t, s.target, steppingDBs, idle)
 	for _, line := range cmdtest.Differences(got, want, 2*time.Second, 20) {
 		t.Error(line)

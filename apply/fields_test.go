@@ -95,7 +95,7 @@ func TestEntriesWhoseFieldsEndSoonAreDoubtful(t *testing.T) {
 func TestFieldsThatDiedWhileApplyWasAway(t *testing.T) {
 	r := newRig(t, 1)
 	s := r.sources[0]
-	if serverVersion(s) < 704 || serverVersion(r.target) < 704 {
+	if s.VersionNumber() < 704 || r.target.VersionNumber() < 704 {
 		t.Skip("source or target has no deadlines of fields")
 	}
 	for _, k := range []string{"renewed", "persisted", "only", "named"} {

@@ -61,7 +61,7 @@ func TestEveryRowEndsAsAtTheSource(t *testing.T) {
 		}
 		return err
 	}
-	from, to := serverVersion(s), serverVersion(r.target)
+	from, to := s.VersionNumber(), r.target.VersionNumber()
 	alike, newer := (from < 700) == (to < 700), rdbOf(from) > rdbOf(to)
 	caps := target{major: to / 100, minor: to % 100}.caps()
 	can := func(cmds [][]string) bool { // there is an equal on the target
@@ -130,11 +130,6 @@ func TestEveryRowEndsAsAtTheSource(t *testing.T) {
 	t.Logf("%d rows", used)
 }
 
-func serverVersion(s *redistest.Server) int {
-	major, minor := s.Version()
-	return 100*major + minor
-}
-
 // rdbOf is the version of the RDB, and of DUMP, that a server's version writes.
 func rdbOf(version int) int {
 	formats := []int{300, 400, 500, 700, 702, 704} // of 7, 8, 9, 10, 11, 12
@@ -148,7 +143,7 @@ func rdbOf(version int) int {
 // equal compares the target's keyspace with another server's.
 func (r *rig) equal(s *redistest.Server) {
 	r.t.Helper()
-	idle := min(serverVersion(s), serverVersion(r.target)) >= 700
+	idle := min(s.VersionNumber(), r.target.VersionNumber()) >= 700
 	want, got := cmdtest.Keyspace(r.t, s, 16, idle), cmdtest.Keyspace(r.t, r.target, 16, idle)
 	if len(want) == 0 {
 		r.t.Error("nothing to compare")

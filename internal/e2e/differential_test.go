@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,18 +24,7 @@ import (
 // does. DIFF_SEED repeats one run, DIFF_STEPS says how many commands it has, DIFF_RUNS
 // how many runs there are from that seed on.
 func TestDifferential(t *testing.T) {
-	number := func(name string, otherwise int) int {
-		text, ok := os.LookupEnv(name)
-		if !ok {
-			return otherwise
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return n
-	}
-	seed, steps, runs := number("DIFF_SEED", 1), number("DIFF_STEPS", 3000), number("DIFF_RUNS", 2)
+	seed, steps, runs := redistest.EnvInt(t, "DIFF_SEED", 1), redistest.EnvInt(t, "DIFF_STEPS", 3000), redistest.EnvInt(t, "DIFF_RUNS", 2)
 	for n := range runs {
 		t.Run(fmt.Sprintf("seed %d", seed+n), func(t *testing.T) {
 			d := newDifferential(t, uint64(seed+n))
@@ -66,19 +54,12 @@ func newDifferential(t *testing.T, seed uint64) *differential {
 	source := d.sources[0]
 	d.replica = redistest.Source(t)
 	d.replica.ReplicaOf(t, source)
-	from, to := versionNumber(source), versionNumber(d.target)
+	from, to := source.VersionNumber(), d.target.VersionNumber()
 	d.alike = (from < 700) == (to < 700)
 	d.conn = source.Dial(t)
 	d.fill = cmdtest.NewFiller(seed, "k:")
 	d.fill.Short = true
-	elsewhere := redistest.Source(t)
-	host, port, err := net.SplitHostPort(elsewhere.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.fill.Host, d.fill.Port = host, port
-	elsewhere.Do(t, "SET", "k", "restored")
-	d.fill.Payload = string(elsewhere.Do(t, "DUMP", "k").Str)
+	d.fill.Elsewhere(t)
 	codis := source.IsCodis()
 	command.All(func(row *command.Spec) {
 		switch {
@@ -95,11 +76,6 @@ func newDifferential(t *testing.T, seed uint64) *differential {
 	return d
 }
 
-func versionNumber(s *redistest.Server) int {
-	major, minor := s.Version()
-	return 100*major + minor
-}
-
 // do gives the source one command, which it may refuse.
 func (d *differential) do(args ...string) error {
 	_, err := d.conn.Do(d.t.Context(), args...)
@@ -112,7 +88,7 @@ func (d *differential) do(args ...string) error {
 
 // can tells whether the target has an equal of each command.
 func (d *differential) can(cmds [][]string) bool {
-	to := versionNumber(d.target)
+	to := d.target.VersionNumber()
 	caps := command.Caps{AbsTTL: to >= 500, Major: to / 100, Minor: to % 100}
 	for _, args := range cmds {
 		var words [][]byte
@@ -255,18 +231,18 @@ func (d *differential) compare() {
 	redistest.Eventually(d.t, "the replica to be as far as the source", func() bool {
 		return d.replica.Info(d.t, "replication")["slave_repl_offset"] == source.Info(d.t, "replication")["master_repl_offset"]
 	})
-	if versionNumber(source) == versionNumber(d.target) {
+	if source.VersionNumber() == d.target.VersionNumber() {
 		// What is ours would be in the digest. A doubt that only verify clears may be left.
 		run(d.t, exitOK, "finish", "--dir", d.dir, "--force")
 		if got, want := digestOfAll(d.target), digestOfAll(d.replica); got != want {
 			d.t.Errorf("DEBUG DIGEST: got %s, want the replica's %s", got, want)
 		}
 	}
-	idle := min(versionNumber(source), versionNumber(d.target)) >= 700
+	idle := min(source.VersionNumber(), d.target.VersionNumber()) >= 700
 	d.replica.Do(d.t, "CONFIG", "SET", "slave-read-only", "no")
 	want, got := cmdtest.Keyspace(d.t, d.replica, 3, idle), cmdtest.Keyspace(d.t, d.target, 3, idle)
 	slack := 2 * time.Second
-	if versionNumber(source) < 700 {
+	if source.VersionNumber() < 700 {
 		// It propagates relative times, which a stopped capture dates between looks at the
 		// source's clock that are up to 3 s apart.
 		slack = 3500 * time.Millisecond

@@ -341,6 +341,9 @@ func (s *Server) ReplicaOf(t testing.TB, master *Server) {
 // Version is the server's version, as its binary tells it.
 func (s *Server) Version() (major, minor int) { return s.major, s.minor }
 
+// VersionNumber is the same as one number, 704 for 7.4.
+func (s *Server) VersionNumber() int { return 100*s.major + s.minor }
+
 // IsCodis tells whether the server has Codis' slot commands.
 func (s *Server) IsCodis() bool {
 	_, err := s.DoErr("SLOTSINFO")
